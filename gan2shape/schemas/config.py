@@ -1,0 +1,218 @@
+"""What a run is told to do: the resolved configuration, read from a preset, a YAML file and flags.
+
+Every model refuses unknown keys, so that a misspelt setting is an error and never a silent default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gan2shape.schemas.errors import UserError
+
+Range = tuple[float, float]
+Six = tuple[float, float, float, float, float, float]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+When = Literal["never", "first_cycle", "later_cycles", "always"]
+
+
+class ConfigError(UserError):
+    """A setting is unknown, misspelt or out of range; the message is one sentence for people."""
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CameraConfig(Settings):
+    """Pinhole camera and the depth range of the object."""
+
+    size: Positive = 64
+    fov_degrees: float = Field(default=10.0, gt=0, lt=120)
+    min_depth: float = Field(default=0.9, gt=0)
+    max_depth: float = Field(default=1.1, gt=0)
+    rotation_depth: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CameraConfig:
+        if self.size < 32 or self.size & (self.size - 1):
+            raise ValueError(f"size must be a power of two of at least 32, not {self.size}")
+        if self.min_depth >= self.max_depth:
+            raise ValueError("min_depth must be below max_depth")
+        return self
+
+
+class ViewPriorConfig(Settings):
+    """Gaussian of pseudo-sample views: rotations x, y, z (radians), translations x, y, z."""
+
+    mean: Six = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    std: Six = (0.1, 0.35, 0.05, 0.004, 0.004, 0.0)
+    view_scale: float = Field(default=1.0, gt=0)
+    """Factor on the spread of the yaw."""
+
+
+class LightPriorConfig(Settings):
+    """Random lights of pseudo samples: direction, extra diffuse r, ambient changed by alpha * r."""
+
+    x: Range = (-0.9, 0.9)
+    y: Range = (-0.3, 0.8)
+    diffuse: Range = (-0.1, 0.7)
+    ambient_per_diffuse: float = -0.4
+
+
+class EllipsoidConfig(Settings):
+    """The shape that the depth network starts from (step 0)."""
+
+    iterations: Count = 1000
+    radius: float = Field(default=0.4, gt=0)
+    near: float = 0.91
+    far: float = 1.02
+
+
+class NetworkConfig(Settings):
+    """Widths of the shape networks; `None` is the paper's max(4096 / size, 16)."""
+
+    width: Positive | None = None
+    max_view_degrees: float = Field(default=60.0, gt=0)
+    max_shift: float = Field(default=0.1, ge=0)
+    max_shift_z: float = Field(default=0.0, ge=0)
+
+
+class Cycle(Settings):
+    """Iterations of the three steps in one cycle."""
+
+    step1: Count
+    step2: Count
+    step3: Count
+
+
+class LatentConfig(Settings):
+    """How the offset encoder may move the latent in step 2."""
+
+    regularize: bool = True
+    """Send the encoder's output through the last layers of the mapping network (F), with a norm penalty."""
+    mapping_layers: Positive = 8
+    """How many of the mapping network's last layers form F (the paper's F1_d)."""
+    norm_weight: float = Field(default=0.01, ge=0)
+    relative: bool = True
+    """Encode E(x) - E(G(w)) in place of E(x)."""
+
+
+class OptimizationConfig(Settings):
+    """The three steps, their losses and their schedule."""
+
+    cycles: tuple[Cycle, ...] = (Cycle(step1=500, step2=500, step3=200),)
+    batch: Positive = 16
+    """Pseudo or projected samples in one iteration."""
+    images_per_batch: Positive = 4
+    """Different images in one iteration of steps 1 and 3."""
+    projected_samples: Positive = 32
+    """Projected samples collected per image after step 2."""
+    symmetry_step1: When = "later_cycles"
+    symmetry_step3: When = "always"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    betas: Range = (0.9, 0.999)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    perceptual_weight: float = Field(default=0.5, ge=0)
+    smoothness_weight: float = Field(default=0.01, ge=0)
+    feature_blocks: Positive = 4
+    """Discriminator blocks whose features are compared."""
+    collapse_ratio: float = Field(default=0.05, ge=0)
+    """An image fails when its projected samples vary less than this share of its pseudo samples."""
+
+
+class InversionConfig(Settings):
+    """Optimising a latent in W for every image that comes without one."""
+
+    iterations: Positive = 300
+    batch: Positive = 16
+    learning_rate: float = Field(default=0.05, gt=0)
+    perceptual_weight: float = Field(default=0.5, ge=0)
+
+
+class RunConfig(Settings):
+    """All that decides a run's numbers, besides the images and the weights."""
+
+    name: str = "custom"
+    camera: CameraConfig = CameraConfig()
+    mask: Literal["given", "background", "none"] = "none"
+    """Object masks: from files, from a plain background found in the image, or the whole image."""
+    background_threshold: float = Field(default=0.06, ge=0, le=1)
+    """Brightness (0 to 1) below which a pixel counts as background."""
+    view_prior: ViewPriorConfig = ViewPriorConfig()
+    light_prior: LightPriorConfig = LightPriorConfig()
+    ellipsoid: EllipsoidConfig = EllipsoidConfig()
+    networks: NetworkConfig = NetworkConfig()
+    latent: LatentConfig = LatentConfig()
+    optimization: OptimizationConfig = OptimizationConfig()
+    inversion: InversionConfig = InversionConfig()
+    group_size: Positive = 4
+    """Images that share one set of network weights; 1 gives every image its own."""
+    shard_size: Positive = 16
+    """Images of one task, a multiple of group_size."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the networks; auto takes bfloat16 where the hardware multiplies it natively."""
+    renderer: Literal["auto", "numba", "pytorch3d"] = "auto"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> RunConfig:
+        if self.shard_size % self.group_size:
+            raise ValueError(
+                f"shard_size ({self.shard_size}) must be a multiple of group_size ({self.group_size})"
+            )
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: equal for equal settings, on every machine."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def preset_names() -> list[str]:
+    """Names that `load_config` takes besides paths."""
+    folder = resources.files("gan2shape.schemas") / "presets"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def load_config(preset: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Read a preset by name, or a YAML file by path, and lay `overrides` over it.
+
+    `overrides` maps dotted keys to values: `{"optimization.batch": 8}`.
+    Raises `ConfigError` with one sentence that names the file and the key.
+    """
+    if str(preset) in preset_names():
+        text = (resources.files("gan2shape.schemas") / "presets" / f"{preset}.yaml").read_text()
+    elif Path(preset).is_file():
+        text = Path(preset).read_text()
+    else:
+        known = ", ".join(preset_names())
+        raise ConfigError(f"There is no preset or YAML file {str(preset)!r}; the presets are {known}.")
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{preset} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{preset} must hold settings as 'key: value' lines.")
+    for dotted, value in (overrides or {}).items():
+        branch = tree
+        *parents, leaf = dotted.split(".")
+        for key in parents:
+            branch = branch.setdefault(key, {})
+            if not isinstance(branch, dict):
+                raise ConfigError(f"Setting {dotted!r} does not exist: {key!r} is a single value.")
+        branch[leaf] = value
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        problem = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"{preset}: {where}: {problem}.") from error
