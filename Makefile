@@ -1,0 +1,50 @@
+# Every target does all of its own set-up, in $(VENV), pinned by constraints.txt.
+#   make demo    the main job on the shipped heads, ending with the report's path
+#   make test    the tests            make lint    format, lint and type checks
+# Another interpreter: make PYTHON=/path/to/python3.12 demo
+
+PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_OUT ?= runs/demo
+DEMO_PRESET ?= heads64-demo
+
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format test-pytorch3d install clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,5p'
+
+demo: $(RUNTIME)
+	@rm -rf $(DEMO_OUT)
+	$(BIN)/gan2shape reconstruct examples/heads64 --gan heads64 --preset $(DEMO_PRESET) --out $(DEMO_OUT)
+
+test: $(DEV)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(RUNTIME)
+
+clean:
+	rm -rf $(VENV) .venv-pytorch3d
+
+$(RUNTIME): $(INPUTS)
+	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) constraints.txt -e .
+	@touch $@
+
+$(DEV): $(INPUTS)
+	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) constraints.txt -e '.[dev,synth]'
+	@touch $(RUNTIME) $@
