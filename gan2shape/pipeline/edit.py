@@ -1,0 +1,145 @@
+"""New pictures of a reconstructed shape: turned, relit, and the shape alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.geometry import normals_from_depth
+from gan2shape.pipeline.render import Backend, render_depth, resample
+from gan2shape.pipeline.shading import shade
+
+STUDIO_LIGHT = (-0.3, 0.5, -0.4, -0.5)
+"""Light of shape pictures: ambient 0.35, diffuse 0.75, from the upper left of the camera."""
+
+
+def turn(
+    depth: Tensor,
+    albedo: Tensor,
+    view: Tensor,
+    light: Tensor,
+    rotations: Tensor,
+    camera: Camera,
+    *,
+    relative: bool = True,
+    background: float | None = -1.0,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Images (B, K, 3, S, S) in [-1, 1] of B shapes under K rotations (K, 3) in radians each.
+
+    Rotations are offsets to the shape's own view (B, 6), or absolute ones if not `relative`; the shift is
+    kept. The light (B, 4) stays fixed to the shape, as in the paper: its shading turns with it.
+    Pixels that show nothing get `background`, or the nearest texture if that is None.
+    """
+    _check(depth, albedo, view, light)
+    if rotations.ndim != 2 or rotations.shape[1] != 3:
+        raise ValueError(f"rotations must be (K, 3), not {tuple(rotations.shape)}")
+    texture = shade(albedo, normals_from_depth(depth, camera), light)  # (B, 3, S, S)
+    count = rotations.shape[0]
+    angles = rotations.to(view).expand(len(view), count, 3)
+    if relative:
+        angles = angles + view[:, None, :3]
+    views = torch.cat([angles, view[:, None, 3:].expand(-1, count, -1)], dim=-1)  # (B, K, 6)
+    return _pictures(texture, depth, views, camera, background, backend)
+
+
+def relight(
+    depth: Tensor,
+    albedo: Tensor,
+    view: Tensor,
+    lights: Tensor,
+    camera: Camera,
+    *,
+    background: float | None = -1.0,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Images (B, K, 3, S, S) in [-1, 1] of B shapes in their own view under K lights (K, 4) each."""
+    _check(depth, albedo, view)
+    if lights.ndim != 2 or lights.shape[1] != 4:
+        raise ValueError(f"lights must be (K, 4), not {tuple(lights.shape)}")
+    count, batch, size = lights.shape[0], depth.shape[0], camera.size
+    normals = normals_from_depth(depth, camera).repeat_interleave(count, 0)
+    textures = shade(
+        albedo.repeat_interleave(count, 0), normals, lights.to(albedo).repeat(batch, 1)
+    )  # (B * K, 3, S, S)
+    # One rasterisation per shape: all its lights share the view.
+    stacked = textures.reshape(batch, count * 3, size, size)
+    images = _pictures(stacked, depth, view[:, None], camera, background, backend)
+    return images.reshape(batch, count, 3, size, size)
+
+
+def shape_picture(
+    depth: Tensor,
+    view: Tensor | None,
+    camera: Camera,
+    *,
+    mask: Tensor | None = None,
+    background: float = 1.0,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Grey pictures (B, 3, S, S) in [-1, 1] of the shape alone under a fixed studio light.
+
+    Lit by the normals of the depth as it is seen: rendered under view (B, 6), or depth (B, S, S) itself
+    where view is None. Pixels outside the shape, or outside mask (B, S, S), get `background`.
+    """
+    seen, inside = _seen(depth, view, mask, camera, backend)
+    light = depth.new_tensor(STUDIO_LIGHT).expand(len(seen), 4)
+    grey = torch.ones_like(seen)[:, None].expand(-1, 3, -1, -1)
+    image = shade(grey, normals_from_depth(seen, camera), light).clamp(-1, 1)
+    return torch.where(inside[:, None] > 0.5, image, background)
+
+
+def normal_picture(
+    depth: Tensor,
+    view: Tensor | None,
+    camera: Camera,
+    *,
+    mask: Tensor | None = None,
+    background: float = 1.0,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Normal maps (B, 3, S, S) in [-1, 1]: red, green, blue = right, up, towards the camera."""
+    seen, inside = _seen(depth, view, mask, camera, backend)
+    normals = normals_from_depth(seen, camera)
+    # Ours point inwards with y down, so outwards and y up flips x and z only.
+    image = (normals * normals.new_tensor([-1.0, 1.0, 1.0])).permute(0, 3, 1, 2)
+    return torch.where(inside[:, None] > 0.5, image, background)
+
+
+def _seen(
+    depth: Tensor, view: Tensor | None, mask: Tensor | None, camera: Camera, backend: Backend
+) -> tuple[Tensor, Tensor]:
+    """Depth and mask (B, S, S) to draw."""
+    if view is None:
+        seen, inside = depth, torch.ones_like(depth)
+    else:
+        seen, inside = render_depth(depth, view, camera, backend)
+    return seen, inside if mask is None else inside * mask.to(inside)
+
+
+def _pictures(
+    texture: Tensor,
+    depth: Tensor,
+    views: Tensor,
+    camera: Camera,
+    background: float | None,
+    backend: Backend,
+) -> Tensor:
+    """Texture (B, C, S, S) on depth (B, S, S) under views (B, K, 6): (B, K, C, S, S) in [-1, 1]."""
+    batch, count = views.shape[:2]
+    flat = views.reshape(-1, 6)
+    rendered, mask = render_depth(depth.repeat_interleave(count, 0), flat, camera, backend)
+    textures = texture.repeat_interleave(count, 0)
+    image = resample(textures, rendered, flat, camera, backend).clamp(-1, 1)
+    if background is not None:
+        image = torch.where(mask[:, None] > 0.5, image, background)
+    return image.reshape(batch, count, *image.shape[1:])
+
+
+def _check(depth: Tensor, *others: Tensor) -> None:
+    for other in others:
+        if other.shape[0] != depth.shape[0]:
+            raise ValueError(
+                f"{depth.shape[0]} depths for {other.shape[0]} albedos, views or lights"
+            )

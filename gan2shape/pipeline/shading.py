@@ -1,0 +1,44 @@
+"""Lambertian shading under one directional light (Unsup3D, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def light_direction(light: Tensor) -> Tensor:
+    """Unit direction (B, 3) of a light (B, 4): (x, y, 1) normalised, in the normals' convention."""
+    check_light(light)
+    return F.normalize(torch.cat([light[:, 2:], torch.ones_like(light[:, :1])], dim=1), dim=1)
+
+
+def light_strengths(light: Tensor) -> tuple[Tensor, Tensor]:
+    """Ambient and diffuse strength (B,), each l/2 + 0.5 of the raw number in [-1, 1]."""
+    check_light(light)
+    return light[:, 0] / 2 + 0.5, light[:, 1] / 2 + 0.5
+
+
+def diffuse_shading(normals: Tensor, light: Tensor) -> Tensor:
+    """max(0, <n, l>) (B, 1, S, S) of unit normals (B, S, S, 3) and light (B, 4)."""
+    if normals.ndim != 4 or normals.shape[-1] != 3:
+        raise ValueError(f"normals must be (B, S, S, 3), not {tuple(normals.shape)}")
+    x, y, z = (part[:, None, None] for part in light_direction(light).unbind(-1))
+    nx, ny, nz = normals.unbind(-1)
+    return (nx * x + ny * y + nz * z).clamp(min=0).unsqueeze(1)
+
+
+def shade(albedo: Tensor, normals: Tensor, light: Tensor) -> Tensor:
+    """Texture (B, 3, S, S) in [-1, 1]-like units: albedo (B, 3, S, S) lit by light (B, 4).
+
+    Not clamped: a bright light may take it above 1.
+    """
+    ambient, diffuse = (part[:, None, None, None] for part in light_strengths(light))
+    shading = ambient + diffuse * diffuse_shading(normals, light)  # (B, 1, S, S)
+    return (albedo / 2 + 0.5) * shading * 2 - 1
+
+
+def check_light(light: Tensor) -> None:
+    """Raise ValueError unless `light` is (B, 4)."""
+    if light.ndim != 2 or light.shape[1] != 4:
+        raise ValueError(f"light must be (B, 4), not {tuple(light.shape)}")
