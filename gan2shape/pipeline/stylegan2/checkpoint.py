@@ -1,0 +1,316 @@
+"""Reading and writing StyleGAN2 weights: rosinality's `.pt` and our own safetensors file.
+
+Reading never runs code from a file: pickles are opened with `weights_only`. Sizes are read off the tensors.
+
+Own format: a safetensors file with the port's parameter names under `g_ema.` and `d.`, an optional `latent_avg`, and
+the metadata `format` = "gan2shape.stylegan2", `version` = "1".
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gan2shape.pipeline.stylegan2.discriminator import Discriminator
+from gan2shape.pipeline.stylegan2.generator import Generator
+from gan2shape.schemas.errors import UserError
+
+FORMAT = "gan2shape.stylegan2"
+VERSION = "1"
+_OPTIONAL = re.compile(r"(^|\.)(kernel|noise_\d+)$")
+_Weights = Mapping[str, Tensor]
+
+
+class CheckpointError(UserError):
+    """A weights file cannot be used; the message is one sentence that names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Gan:
+    """A pretrained generator and discriminator, frozen and in evaluation mode."""
+
+    generator: Generator
+    discriminator: Discriminator | None
+    sha256: str
+    """Of the file that they came from."""
+    source: str
+    latent_avg: Tensor | None = None
+    """Mean w (D,), where the file tells it."""
+
+    def to(self, device: torch.device | str) -> Gan:
+        """The same networks, moved to `device`."""
+        self.generator.to(device)
+        if self.discriminator is not None:
+            self.discriminator.to(device)
+        average = None if self.latent_avg is None else self.latent_avg.to(device)
+        return Gan(self.generator, self.discriminator, self.sha256, self.source, average)
+
+
+def asset_names() -> list[str]:
+    """Weights that come with the package."""
+    root = resources.files("gan2shape.assets")
+    return sorted(p.name for p in root.iterdir() if (p / "gan.safetensors").is_file())
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """The file that `load_gan` reads: a packaged one by its name, or any by its path."""
+    if str(name_or_path) in asset_names():
+        return Path(str(resources.files("gan2shape.assets"))) / str(name_or_path) / "gan.safetensors"
+    return Path(name_or_path)
+
+
+def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) -> Gan:
+    """Load weights in either format.
+
+    Args:
+        name_or_path: name of packaged weights ("heads64"), or a `.pt` file of the rosinality port (a dict with `g_ema`
+            or `g`, and `d`; or a generator's bare state dict), or a safetensors file written by `save_gan`.
+        require_discriminator: refuse a file without one; otherwise `Gan.discriminator` may be `None`.
+    Returns:
+        Networks on the CPU, float32, frozen (no gradients to parameters), in evaluation mode.
+    Raises:
+        CheckpointError: the file is missing, broken, unsafe, or not of a StyleGAN2.
+    """
+    path = resolve(name_or_path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the StyleGAN2 weights file itself.")
+    if not path.exists():
+        packaged = ", ".join(asset_names())
+        raise CheckpointError(
+            f"There is no StyleGAN2 weights file {path}; give a .pt or .safetensors path or one of: "
+            f"{packaged}."
+        )
+    generator_state, discriminator_state, latent_avg = _split(_read(path), path)
+    generator = _build_generator(generator_state, path)
+    discriminator = None
+    if discriminator_state is not None:
+        discriminator = _build_discriminator(discriminator_state, path)
+        if discriminator.size != generator.size:
+            raise CheckpointError(
+                f"{path} pairs a {generator.size} px generator with a {discriminator.size} px "
+                "discriminator; give a file whose 'g_ema' and 'd' were trained together."
+            )
+    elif require_discriminator:
+        raise CheckpointError(
+            f"{path} holds no discriminator (key 'd'), whose features the losses need; give the full "
+            "training checkpoint."
+        )
+    if latent_avg is not None and latent_avg.numel() != generator.style_dim:
+        latent_avg = None
+    return Gan(
+        generator=_freeze(generator),
+        discriminator=None if discriminator is None else _freeze(discriminator),
+        sha256=_digest(path),
+        source=str(name_or_path),
+        latent_avg=None if latent_avg is None else latent_avg.float().reshape(-1).clone(),
+    )
+
+
+def save_gan(gan: Gan, path: str | Path) -> None:
+    """Write our own format. Reading it back gives the same numbers, bit by bit."""
+    tensors = {f"g_ema.{k}": _plain(v) for k, v in gan.generator.state_dict().items()}
+    if gan.discriminator is not None:
+        tensors |= {f"d.{k}": _plain(v) for k, v in gan.discriminator.state_dict().items()}
+    if gan.latent_avg is not None:
+        tensors["latent_avg"] = _plain(gan.latent_avg)
+    save_file(tensors, str(path), metadata={"format": FORMAT, "version": VERSION})
+
+
+def export_rosinality(gan: Gan, path: str | Path) -> None:
+    """Write a `.pt` file that the rosinality port reads (`g_ema` and `d`)."""
+    tree: dict[str, Any] = {
+        "g_ema": {k: _plain(v) for k, v in gan.generator.state_dict().items()},
+    }
+    if gan.discriminator is not None:
+        tree["d"] = {k: _plain(v) for k, v in gan.discriminator.state_dict().items()}
+    if gan.latent_avg is not None:
+        tree["latent_avg"] = _plain(gan.latent_avg)
+    torch.save(tree, str(path))
+
+
+def read_tree(path: Path, what: str) -> Any:
+    """Open a torch file without running code from it.
+
+    Raises `CheckpointError`: `what` ("StyleGAN2 weights") names the expected content in the sentence.
+    """
+    try:
+        # argparse.Namespace is a plain holder of values, which training scripts store beside the weights
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(
+                str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except Exception as error:
+        message = " ".join(str(error).split())
+        unsafe = re.search(r"(?:GLOBAL|global:?) (\S+\.\S+)", message)
+        if "nsupported global" in message or "Unsupported class" in message:
+            name = f" ({unsafe.group(1)})" if unsafe else ""
+            raise CheckpointError(
+                f"{path} holds Python objects besides tensors{name}, which could run code, so it was not "
+                "opened; save its state dicts alone with torch.save."
+            ) from error
+        if isinstance(error, OSError) and error.strerror:
+            raise CheckpointError(
+                f"{path} could not be read ({error.strerror}); check its permissions and disk."
+            ) from error
+        raise CheckpointError(
+            f"{path} is not a readable file of {what}, or it is cut off; download or export it again."
+        ) from error
+
+
+def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; raises `CheckpointError`."""
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file of {what}, or it is cut off; download or export "
+            "it again."
+        ) from error
+
+
+def _read(path: Path) -> Any:
+    what = "StyleGAN2 weights"
+    if path.suffix != ".safetensors":
+        return read_tree(path, what)
+    tensors, metadata = read_safetensors(path, what)
+    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} is not a gan2shape StyleGAN2 file (format {FORMAT!r} version {VERSION}); give one "
+            "written by this program, or a .pt checkpoint."
+        )
+    tree: dict[str, Any] = {}
+    for key, tensor in tensors.items():
+        part, dot, name = key.partition(".")
+        if dot:
+            tree.setdefault(part, {})[name] = tensor
+        else:
+            tree[key] = tensor
+    return tree
+
+
+def _split(tree: Any, path: Path) -> tuple[_Weights, _Weights | None, Tensor | None]:
+    """Generator, discriminator and mean latent out of what a file holds."""
+    if not isinstance(tree, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(tree).__name__}, not StyleGAN2 weights; give a checkpoint with 'g_ema' "
+            "and 'd'."
+        )
+    average = tree.get("latent_avg")
+    average = average if isinstance(average, Tensor) else None
+    for name in ("g_ema", "g"):
+        if isinstance(tree.get(name), Mapping):
+            generator = _tensors(tree[name])
+            break
+    else:
+        if not any(isinstance(value, Tensor) for value in tree.values()):
+            keys = ", ".join(repr(str(key)) for key in list(tree)[:4]) or "nothing"
+            raise CheckpointError(
+                f"{path} has no StyleGAN2 generator ('g_ema' or 'g'; it holds {keys}); give a checkpoint "
+                "of the rosinality PyTorch port."
+            )
+        generator = _tensors(tree)
+        generator.pop("latent_avg", None)
+    discriminator = tree.get("d")
+    return generator, _tensors(discriminator) if isinstance(discriminator, Mapping) else None, average
+
+
+def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict, without the prefix of data-parallel training."""
+    return {
+        str(key).removeprefix("module."): value
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _shape(state: _Weights, key: str, dims: int, network: str, path: Path) -> tuple[int, ...]:
+    if key not in state or state[key].dim() != dims:
+        raise CheckpointError(
+            f"{path} does not hold a StyleGAN2 {network} in rosinality's naming ({key!r} is missing or "
+            "misshapen); convert it to the rosinality PyTorch port first."
+        )
+    return tuple(state[key].shape)
+
+
+def _build_generator(state: _Weights, path: Path) -> Generator:
+    what = "generator"
+    channels = {4: _shape(state, "input.input", 4, what, path)[1]}
+    style_dim = _shape(state, "style.1.weight", 2, what, path)[0]
+    depth = sum(1 for key in state if re.fullmatch(r"style\.\d+\.weight", key))
+    side, block = 4, 0
+    while f"convs.{2 * block}.conv.weight" in state or block == 0:
+        side *= 2
+        channels[side] = _shape(state, f"convs.{2 * block}.conv.weight", 5, what, path)[1]
+        block += 1
+    with torch.random.fork_rng(devices=[]):
+        generator = Generator(side, style_dim, depth, channels)
+    _fill(generator, state, what, path)
+    return generator
+
+
+def _build_discriminator(state: _Weights, path: Path) -> Discriminator:
+    what = "discriminator"
+    widths = [_shape(state, "convs.0.0.weight", 4, what, path)[0]]
+    while f"convs.{len(widths)}.conv2.1.weight" in state or len(widths) == 1:
+        widths.append(_shape(state, f"convs.{len(widths)}.conv2.1.weight", 4, what, path)[0])
+    size = 4 << (len(widths) - 1)
+    with torch.random.fork_rng(devices=[]):
+        network = Discriminator(size, {size >> i: width for i, width in enumerate(widths)})
+    _fill(network, state, what, path)
+    return network
+
+
+def _fill(network: nn.Module, state: _Weights, what: str, path: Path) -> None:
+    """Copy `state` into `network`; blur kernels and noise maps may be absent."""
+    own = network.state_dict()
+    problem = None
+    missing = [key for key in own if key not in state and not _OPTIONAL.search(key)]
+    extra = [key for key in state if key not in own]
+    if missing:
+        problem = f"{missing[0]!r} is missing"
+    elif extra:
+        problem = f"{extra[0]!r} is unknown"
+    for key, target in own.items():
+        if problem is None and key in state and state[key].shape != target.shape:
+            found, wanted = tuple(state[key].shape), tuple(target.shape)
+            problem = f"{key!r} has shape {found}, not {wanted}"
+        if problem is None and key in state and not bool(torch.isfinite(state[key]).all()):
+            problem = f"{key!r} has values that are not finite"
+    if problem is not None:
+        raise CheckpointError(
+            f"{path} does not hold a whole StyleGAN2 {what} ({problem}); give an unmodified checkpoint of "
+            "the rosinality PyTorch port."
+        )
+    with torch.no_grad():
+        for key, target in own.items():
+            if key in state:
+                target.copy_(state[key])
+
+
+def _freeze(network: Any) -> Any:
+    return network.eval().requires_grad_(False)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
