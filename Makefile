@@ -37,14 +37,18 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 
 install: $(RUNTIME)
+	@:
 
 clean:
-	rm -rf $(VENV) .venv-pytorch3d
+	rm -rf $(VENV) $(VENV)-pytorch3d
 
+# The stamps are removed first, so that an installation cut short never passes for a finished one.
 $(RUNTIME): $(INPUTS)
+	@rm -f $@
 	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) constraints.txt -e .
 	@touch $@
 
-$(DEV): $(INPUTS)
+$(DEV): $(INPUTS) | $(RUNTIME)
+	@rm -f $(RUNTIME) $@
 	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) constraints.txt -e '.[dev,synth]'
 	@touch $(RUNTIME) $@

@@ -41,10 +41,28 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
 fi
 
 touch "$unfinished"
-pip="$venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint $constraints"
-say "Installing $* and what it needs, pinned by $constraints; the first time takes a few minutes."
+log=$venv/install.log
+: >"$log"
+
+# pip's full output goes to the log; the terminal sees the big downloads and the unpacking.
+pip_install() {
+    rm -f "$venv/.failed"
+    {
+        "$venv/bin/python" -m pip --disable-pip-version-check install --progress-bar off \
+            --constraint "$constraints" "$@" 2>&1 || touch "$venv/.failed"
+    } | tee -a "$log" | awk '
+        /^ *(Downloading|Using cached) .*[0-9][0-9](\.[0-9]+)? MB/ { print "[set-up]   " $0; fflush() }
+        /^Installing collected packages/ { print "[set-up]   Unpacking " NF - 3 " packages"; fflush() }'
+    if [ -e "$venv/.failed" ]; then
+        grep -v '^WARNING' "$log" | tail -n 20 >&2
+        say "pip could not install this; its whole output is in $log." >&2
+        exit 1
+    fi
+}
+
+say "Installing $* at the versions of $constraints; the first time takes a few minutes."
 # setuptools is installed here, not in a build environment of pip's own, so that it is pinned too.
-$pip pip setuptools
-$pip --no-build-isolation "$@"
+pip_install pip setuptools
+pip_install --no-build-isolation "$@"
 rm -f "$unfinished"
 say "Done."
