@@ -104,7 +104,7 @@ def rotation_matrix(rotations: Tensor) -> Tensor:
 
 
 def transform(points: Tensor, view: Tensor, camera: Camera, inverse: bool = False) -> Tensor:
-    """Points (B, ..., 3) moved by their view (B, 6): rotated about the rotation centre, then shifted.
+    """Points (B, ..., 3) moved by view (B, 6): turned about the rotation centre, then shifted.
 
     With `inverse` the motion is undone: from the view's frame back into the canonical one.
     """

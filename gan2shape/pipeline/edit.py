@@ -26,11 +26,11 @@ def turn(
     background: float | None = -1.0,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Images (B, K, 3, S, S) in [-1, 1] of B shapes under K rotations (K, 3) in radians each.
+    """Images (B, K, 3, S, S) in [-1, 1] of B shapes, each under K rotations (K, 3) in radians.
 
-    Rotations are offsets to the shape's own view (B, 6), or absolute ones if not `relative`; the shift is
-    kept. The light (B, 4) stays fixed to the shape, as in the paper: its shading turns with it.
-    Pixels that show nothing get `background`, or the nearest texture if that is None.
+    Rotations are offsets to the shape's own view (B, 6), or absolute ones if not `relative`; the
+    shift is kept. The light (B, 4) stays fixed to the shape, as in the paper: its shading turns
+    with it. Pixels that show nothing get `background`, or the nearest texture if that is None.
     """
     _check(depth, albedo, view, light)
     if rotations.ndim != 2 or rotations.shape[1] != 3:
@@ -54,7 +54,7 @@ def relight(
     background: float | None = -1.0,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Images (B, K, 3, S, S) in [-1, 1] of B shapes in their own view under K lights (K, 4) each."""
+    """Images (B, K, 3, S, S) in [-1, 1] of B shapes in their own view under K lights (K, 4)."""
     _check(depth, albedo, view)
     if lights.ndim != 2 or lights.shape[1] != 4:
         raise ValueError(f"lights must be (K, 4), not {tuple(lights.shape)}")
@@ -80,8 +80,9 @@ def shape_picture(
 ) -> Tensor:
     """Grey pictures (B, 3, S, S) in [-1, 1] of the shape alone under a fixed studio light.
 
-    Lit by the normals of the depth as it is seen: rendered under view (B, 6), or depth (B, S, S) itself
-    where view is None. Pixels outside the shape, or outside mask (B, S, S), get `background`.
+    Lit by the normals of the depth as it is seen: rendered under view (B, 6), or depth (B, S, S)
+    itself where view is None. Pixels outside the shape, or outside mask (B, S, S), get
+    `background`.
     """
     seen, inside = _seen(depth, view, mask, camera, backend)
     light = depth.new_tensor(STUDIO_LIGHT).expand(len(seen), 4)

@@ -1,12 +1,14 @@
-"""How close a depth map is to the truth: SIDE, MAD and the best relief scale (Unsup3D, section 4.1)."""
+"""How close a depth map is to the truth: SIDE, MAD and the best relief scale.
+
+SIDE and MAD are those of Unsup3D, section 4.1."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from gan2shape.pipeline.camera import Camera, check_depth
 from gan2shape.pipeline.geometry import pad_normals, surface_tangents
@@ -50,9 +52,7 @@ def depth_metrics(
         ("true_mask", true_mask),
     ):
         if other.shape != pred_depth.shape:
-            raise ValueError(
-                f"{name} must be {tuple(pred_depth.shape)} like pred_depth, not {tuple(other.shape)}"
-            )
+            raise ValueError(f"{name} must be {tuple(pred_depth.shape)}, not {tuple(other.shape)}")
     pred_depth, true_depth = pred_depth.double(), true_depth.double()
     valid = erode(pred_mask) & erode(true_mask)  # (N, S, S)
     pred_log, true_log = pred_depth.log(), true_depth.log()
@@ -70,9 +70,10 @@ def depth_metrics(
 def erode(mask: Tensor) -> Tensor:
     """Pixels (N, S, S) bool whose 3x3 neighbourhood lies in the mask: its mean is above 0.99.
 
-    Pixels beyond the image count as outside, so the border is never valid: it has no normals either.
+    Pixels beyond the image count as outside, so the border is never valid: it has no normals
+    either.
     """
-    return F.avg_pool2d(mask.double()[:, None], 3, stride=1, padding=1)[:, 0] > 0.99
+    return functional.avg_pool2d(mask.double()[:, None], 3, stride=1, padding=1)[:, 0] > 0.99
 
 
 def _relief_scale(pred_log: Tensor, true_log: Tensor, valid: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ def _relief_scale(pred_log: Tensor, true_log: Tensor, valid: Tensor) -> Tensor:
 def _angles(pred: Tensor, true: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Angles (N, S, S) in degrees between the normals of two depths: exact, and as published."""
     first, second = (torch.linalg.cross(*surface_tangents(depth, camera)) for depth in (pred, true))
-    a, b = (pad_normals(F.normalize(n, dim=-1, eps=1e-30)) for n in (first, second))
+    a, b = (pad_normals(functional.normalize(n, dim=-1, eps=1e-30)) for n in (first, second))
     # atan2 is exact near 0, where acos loses half the digits.
     exact = torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1))
     a, b = (

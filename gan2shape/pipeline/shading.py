@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 def light_direction(light: Tensor) -> Tensor:
     """Unit direction (B, 3) of a light (B, 4): (x, y, 1) normalised, in the normals' convention."""
     check_light(light)
-    return F.normalize(torch.cat([light[:, 2:], torch.ones_like(light[:, :1])], dim=1), dim=1)
+    return functional.normalize(
+        torch.cat([light[:, 2:], torch.ones_like(light[:, :1])], dim=1), dim=1
+    )
 
 
 def light_strengths(light: Tensor) -> tuple[Tensor, Tensor]:

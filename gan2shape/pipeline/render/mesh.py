@@ -1,4 +1,4 @@
-"""The depth grid as a triangle mesh: its faces, its vertices on the screen, and depth from faces."""
+"""The depth grid as a triangle mesh: faces, vertices on the screen, and depth from faces."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from gan2shape.pipeline.camera import Camera, project, transform, unproject
 
 
 def grid_faces(size: int, device: torch.device | str = "cpu") -> Tensor:
-    """Vertex indices (2 (S-1)^2, 3) of the grid's triangles; vertex v * S + u is pixel (row v, column u).
+    """Vertex indices (2 (S-1)^2, 3) of the grid's triangles; pixel (row v, column u) is v * S + u.
 
-    Quad k = v * (S-1) + u has the faces 2k: (v,u) (v,u+1) (v+1,u) and 2k+1: (v,u+1) (v+1,u+1) (v+1,u).
+    Quad k = v * (S-1) + u has the faces 2k: (v,u) (v,u+1) (v+1,u) and 2k+1: (v,u+1) (v+1,u+1)
+    (v+1,u).
     """
     index = torch.arange(size * size, device=device).reshape(size, size)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
@@ -20,7 +21,7 @@ def grid_faces(size: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def screen_vertices(depth: Tensor, view: Tensor, camera: Camera) -> Tensor:
-    """Vertices (B, S, S, 3) of depth (B, S, S) under view (B, 6): pixel x, pixel y, z in scene units."""
+    """Vertices (B, S, S, 3) = pixel x, pixel y, z of depth (B, S, S) under view (B, 6)."""
     points = transform(unproject(depth, camera), view, camera)
     return torch.cat([project(points, camera), points[..., 2:]], dim=-1)
 
@@ -28,9 +29,9 @@ def screen_vertices(depth: Tensor, view: Tensor, camera: Camera) -> Tensor:
 def depth_from_faces(screen: Tensor, face_ids: Tensor, camera: Camera) -> Tensor:
     """Depth (B, S, S) of screen vertices (B, S, S, 3) where face_ids (B, S, S) are seen.
 
-    1/z is interpolated linearly over the screen, which is perspective-correct, and the result is held
-    in [min_depth - margin, max_depth + margin]; pixels without a face (id -1) get the upper end.
-    Differentiable in the vertices' x, y and z; which face is seen is not differentiated.
+    1/z is interpolated linearly over the screen, which is perspective-correct, and the result is
+    held in [min_depth - margin, max_depth + margin]; pixels without a face (id -1) get the upper
+    end. Differentiable in the vertices' x, y and z; which face is seen is not differentiated.
     """
     batch, size = screen.shape[:2]
     covered = face_ids >= 0

@@ -1,9 +1,9 @@
 """The CPU backend: fused forward and adjoint kernels as autograd functions.
 
-Threads: a batch is split over `min(torch.get_num_threads(), NUMBA_NUM_THREADS, batch)` threads of our
-own, each running nogil kernels. Numba's parallel layers were not taken: `workqueue` aborts the process
-when two threads enter it, `omp` is missing on macOS and brings a second OpenMP pool next to torch's,
-and `tbb` is one more dependency. With one thread no pool is made at all.
+Threads: a batch is split over at most `torch.get_num_threads()` threads of our own, each running
+nogil kernels. Numba's parallel layers were not taken: `workqueue` aborts
+the process when two threads enter it, `omp` is missing on macOS and brings a second OpenMP pool
+next to torch's, and `tbb` is one more dependency. With one thread no pool is made at all.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from gan2shape.pipeline.render import numba_kernels as kernels
 
 
 def visible_faces(screen: Tensor, camera: Camera) -> Tensor:
-    """Nearest face ids (B, S, S) int64 of screen vertices (B, S, S, 3), -1 where nothing is seen."""
+    """Nearest face ids (B, S, S) int64 of screen vertices (B, S, S, 3), -1 where there is none."""
     batch, size = screen.shape[:2]
     ids = np.empty((batch, size, size), np.int32)
     vertices = np.empty((batch, size, size, 3))
@@ -54,15 +54,12 @@ class _RenderDepth(torch.autograd.Function):
         ids = np.empty((batch, size, size), np.int32)
         nearest = np.empty((batch, size, size))
         rendered = torch.empty_like(depth, memory_format=torch.contiguous_format)
-        bounds = (camera.lower_clamp, camera.upper_clamp)
         _run(
             kernels.depth_forward,
             batch,
             _array(depth),
             _array(view),
-            *_lens(camera),
-            camera.near,
-            *bounds,
+            _lens(camera),
             poses,
             vertices,
             ids,
@@ -90,9 +87,7 @@ class _RenderDepth(torch.autograd.Function):
             vertices,
             ids,
             _array(grad),
-            *_lens(camera),
-            camera.lower_clamp,
-            camera.upper_clamp,
+            _lens(camera),
             np.empty_like(vertices),
             grad_depth.numpy(),
             grad_view.numpy(),
@@ -113,8 +108,7 @@ class _Resample(torch.autograd.Function):
             _array(texture),
             _array(depth),
             _array(view),
-            *_lens(camera),
-            camera.near,
+            _lens(camera),
             poses,
             positions,
             image.numpy(),
@@ -141,8 +135,7 @@ class _Resample(torch.autograd.Function):
             poses,
             positions,
             _array(grad),
-            *_lens(camera),
-            camera.near,
+            _lens(camera),
             with_texture,
             grad_texture.numpy(),
             grad_depth.numpy(),
@@ -151,9 +144,15 @@ class _Resample(torch.autograd.Function):
         return grad_texture if with_texture else None, grad_depth, grad_view, None
 
 
-def _lens(camera: Camera) -> tuple[float, float, float]:
-    """What every kernel needs of the camera: focal length, principal point, rotation depth."""
-    return float(camera.focal), float(camera.center), float(camera.rotation_depth)
+def _lens(camera: Camera) -> kernels.Lens:
+    return kernels.Lens(
+        focal=float(camera.focal),
+        center=float(camera.center),
+        pivot=float(camera.rotation_depth),
+        near=float(camera.near),
+        low=float(camera.lower_clamp),
+        high=float(camera.upper_clamp),
+    )
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -162,16 +161,13 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _run(kernel: Callable[..., None], batch: int, *args: Any) -> None:
     """Call `kernel(*args, first, last)` so that the spans [first, last) make up the batch."""
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, batch)
+    threads = min(torch.get_num_threads(), batch)
     if threads <= 1:
         kernel(*args, 0, batch)
         return
     bounds = [batch * part // threads for part in range(threads + 1)]
     helpers = _pool(threads - 1, os.getpid())
-    futures = [
-        helpers.submit(kernel, *args, first, last)
-        for first, last in zip(bounds[1:-1], bounds[2:], strict=True)
-    ]
+    futures = [helpers.submit(kernel, *args, first, last) for first, last in pairwise(bounds[1:])]
     kernel(*args, bounds[0], bounds[1])
     for future in futures:
         future.result()

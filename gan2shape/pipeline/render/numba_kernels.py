@@ -1,23 +1,28 @@
-"""Compiled CPU kernels for warping a regular depth grid: rasterisation, resampling and their adjoints.
+"""Compiled CPU kernels for warping a depth grid: rasterising, resampling and their adjoints.
 
-All arithmetic is float64 whatever the arrays hold: scalars cost the same, and it keeps an identity view
-exact. Every kernel works on the images first .. last-1 of a batch, touches nothing else and releases
-the GIL, so callers may split a batch over threads. A vertex is (x, y, q): its pixel coordinates and its
-inverse depth q = 1/z, which is linear over a projected triangle; q = 0 marks a vertex that has no
-projection (behind the camera or not finite), and triangles with such a vertex are left out.
+All arithmetic is float64 whatever the arrays hold: scalars cost the same, and it keeps an
+identity view exact. Every kernel works on the images first .. last-1 of a batch, touches nothing
+else and releases the GIL, so callers may split a batch over threads. A vertex is (x, y, q): its
+pixel coordinates and its inverse depth q = 1/z, which is linear over a projected triangle; q = 0
+marks a vertex that has no projection (behind the camera or not finite), and triangles with such a
+vertex are left out.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 OUTSIDE = -1
 """Face id of a pixel that no triangle covers."""
 
 TOLERANCE = 1e-7
-"""Barycentric slack, so that rounding opens no cracks between triangles and no gap at the border."""
+"""Barycentric slack: rounding opens no cracks between triangles and no gap at the border."""
 
 MIN_AREA = 1e-9
 """Twice the area (pixels^2) under which a triangle is seen edge-on and skipped."""
@@ -25,12 +30,30 @@ MIN_AREA = 1e-9
 FARTHEST_PIXEL = 1e7
 """Pixel coordinates beyond this are treated as no projection."""
 
-_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_options: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
+
+
+class Lens(NamedTuple):
+    """What the kernels need to know of a camera, in pixels and scene units."""
+
+    focal: float
+    center: float
+    pivot: float
+    """Depth of the rotation centre."""
+    near: float
+    low: float
+    high: float
+    """Ends of the range that rendered depths are held in."""
 
 
 @njit(**_options)
-def pose(view, rotation, slopes):
-    """Fill R (3, 3) = Rz Ry Rx and its derivatives (3, 3, 3) by the three angles of one view (6,)."""
+def pose(view: Array, rotation: Array, slopes: Array) -> None:
+    """Fill R (3, 3) = Rz Ry Rx and its derivatives (3, 3, 3) by the angles of one view (6,)."""
     sx, cx = math.sin(view[0]), math.cos(view[0])
     sy, cy = math.sin(view[1]), math.cos(view[1])
     sz, cz = math.sin(view[2]), math.cos(view[2])
@@ -59,7 +82,20 @@ def pose(view, rotation, slopes):
 
 
 @njit(**_options)
-def _fill_triangle(ax, ay, aq, bx, by, bq, cx, cy, cq, face, ids, nearest):
+def _fill_triangle(
+    ax: float,
+    ay: float,
+    aq: float,
+    bx: float,
+    by: float,
+    bq: float,
+    cx: float,
+    cy: float,
+    cq: float,
+    face: int,
+    ids: Array,
+    nearest: Array,
+) -> None:
     """Draw one triangle into face ids and inverse depths (S, S) of one image."""
     size = ids.shape[0]
     left = max(math.ceil(min(ax, bx, cx) - TOLERANCE), 0.0)
@@ -85,10 +121,11 @@ def _fill_triangle(ax, ay, aq, bx, by, bq, cx, cy, cq, face, ids, nearest):
 
 
 @njit(**_options)
-def rasterize(vertices, ids, nearest):
+def rasterize(vertices: Array, ids: Array, nearest: Array) -> None:
     """Nearest face id and inverse depth (S, S) of one image's grid of vertices (S, S, 3).
 
-    Quad k = v * (S-1) + u has the faces 2k: (v,u) (v,u+1) (v+1,u) and 2k+1: (v,u+1) (v+1,u+1) (v+1,u).
+    Quad k = v * (S-1) + u has the faces 2k: (v,u) (v,u+1) (v+1,u) and 2k+1: (v,u+1) (v+1,u+1)
+    (v+1,u).
     """
     size = ids.shape[0]
     for row in range(size):
@@ -116,7 +153,9 @@ def rasterize(vertices, ids, nearest):
 
 
 @njit(**_options)
-def visible_faces(screen, near, ids, vertices, nearest, first, last):
+def visible_faces(
+    screen: Array, near: float, ids: Array, vertices: Array, nearest: Array, first: int, last: int
+) -> None:
     """Nearest face ids (B, S, S) of screen vertices (B, S, S, 3) = (x, y, z)."""
     size = ids.shape[1]
     for image in range(first, last):
@@ -132,27 +171,30 @@ def visible_faces(screen, near, ids, vertices, nearest, first, last):
 
 @njit(**_options)
 def depth_forward(
-    depth,
-    view,
-    focal,
-    center,
-    pivot,
-    near,
-    low,
-    high,
-    poses,
-    vertices,
-    ids,
-    nearest,
-    rendered,
-    first,
-    last,
-):
+    depth: Array,
+    view: Array,
+    lens: Lens,
+    poses: Array,
+    vertices: Array,
+    ids: Array,
+    nearest: Array,
+    rendered: Array,
+    first: int,
+    last: int,
+) -> None:
     """Depth `rendered` (B, S, S) of `depth` (B, S, S) seen under `view` (B, 6).
 
-    Fills for the adjoint: poses (B, 4, 3, 3) = R and its three derivatives, vertices (B, S, S, 3) and
-    face ids (B, S, S); nearest (B, S, S) is scratch.
+    Fills for the adjoint: poses (B, 4, 3, 3) = R and its three derivatives, vertices (B, S, S, 3)
+    and face ids (B, S, S); nearest (B, S, S) is scratch.
     """
+    focal, center, pivot, near, low, high = (
+        lens.focal,
+        lens.center,
+        lens.pivot,
+        lens.near,
+        lens.low,
+        lens.high,
+    )
     size = depth.shape[1]
     for image in range(first, last):
         rotation = poses[image, 0]
@@ -183,7 +225,7 @@ def depth_forward(
 
 
 @njit(**_options)
-def _corner_rows(face, size):
+def _corner_rows(face: int, size: int) -> tuple[int, int, int, int, int, int]:
     """Rows and columns of the three corners of a face, in the order of `rasterize`."""
     quad = face >> 1
     v = quad // (size - 1)
@@ -195,27 +237,25 @@ def _corner_rows(face, size):
 
 @njit(**_options)
 def depth_backward(
-    depth,
-    poses,
-    vertices,
-    ids,
-    grad,
-    focal,
-    center,
-    pivot,
-    low,
-    high,
-    scratch,
-    grad_depth,
-    grad_view,
-    first,
-    last,
-):
+    depth: Array,
+    poses: Array,
+    vertices: Array,
+    ids: Array,
+    grad: Array,
+    lens: Lens,
+    scratch: Array,
+    grad_depth: Array,
+    grad_view: Array,
+    first: int,
+    last: int,
+) -> None:
     """Adjoint of `depth_forward`: from grad (B, S, S) to grad_depth (B, S, S) and grad_view (B, 6).
 
-    With q the inverse depth of the pixel, w_i its barycentric weights and (gx, gy) the gradient of q
-    over the face: dq/dq_i = w_i, dq/dx_i = -w_i gx, dq/dy_i = -w_i gy. scratch is (B, S, S, 3).
+    With q the inverse depth of the pixel, w_i its barycentric weights and (gx, gy) the gradient
+    of q over the face: dq/dq_i = w_i, dq/dx_i = -w_i gx, dq/dy_i = -w_i gy. scratch is (B, S, S,
+    3).
     """
+    focal, center, pivot, low, high = lens.focal, lens.center, lens.pivot, lens.low, lens.high
     size = depth.shape[1]
     for image in range(first, last):
         push = scratch[image]
@@ -314,13 +354,23 @@ def depth_backward(
 
 @njit(**_options)
 def resample_forward(
-    texture, depth, view, focal, center, pivot, near, poses, positions, output, first, last
-):
+    texture: Array,
+    depth: Array,
+    view: Array,
+    lens: Lens,
+    poses: Array,
+    positions: Array,
+    output: Array,
+    first: int,
+    last: int,
+) -> None:
     """Texture (B, C, S, S) read where the points of `depth` (B, S, S), seen under view, come from.
 
-    Fills for the adjoint: poses (B, 4, 3, 3) and positions (B, S, S, 2), the pixel coordinates in the
-    canonical frame before they are held inside the image. A position that is not finite reads NaN.
+    Fills for the adjoint: poses (B, 4, 3, 3) and positions (B, S, S, 2), the pixel coordinates in
+    the canonical frame before they are held inside the image. A position that is not finite reads
+    NaN.
     """
+    focal, center, pivot, near = lens.focal, lens.center, lens.pivot, lens.near
     channels, size = texture.shape[1], depth.shape[1]
     for image in range(first, last):
         r = poses[image, 0]
@@ -362,28 +412,26 @@ def resample_forward(
 
 @njit(**_options)
 def resample_backward(
-    texture,
-    depth,
-    view,
-    poses,
-    positions,
-    grad,
-    focal,
-    center,
-    pivot,
-    near,
-    with_texture,
-    grad_texture,
-    grad_depth,
-    grad_view,
-    first,
-    last,
-):
+    texture: Array,
+    depth: Array,
+    view: Array,
+    poses: Array,
+    positions: Array,
+    grad: Array,
+    lens: Lens,
+    with_texture: bool,
+    grad_texture: Array,
+    grad_depth: Array,
+    grad_view: Array,
+    first: int,
+    last: int,
+) -> None:
     """Adjoint of `resample_forward` from grad (B, C, S, S).
 
-    Fills grad_depth (B, S, S) and grad_view (B, 6), and adds to a zeroed grad_texture (B, C, S, S) if
-    `with_texture`.
+    Fills grad_depth (B, S, S) and grad_view (B, 6), and adds to a zeroed grad_texture (B, C, S,
+    S) if `with_texture`.
     """
+    focal, center, pivot, near = lens.focal, lens.center, lens.pivot, lens.near
     channels, size = texture.shape[1], depth.shape[1]
     edge = size - 1.0
     for image in range(first, last):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from gan2shape.pipeline.camera import Camera, project, transform, unproject
 
@@ -20,4 +20,6 @@ def sample_texture(texture: Tensor, positions: Tensor) -> Tensor:
     0 .. S-1" means to grid_sample.
     """
     grid = positions * (2 / (texture.shape[-1] - 1)) - 1
-    return F.grid_sample(texture, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return functional.grid_sample(
+        texture, grid, mode="bilinear", padding_mode="border", align_corners=True
+    )

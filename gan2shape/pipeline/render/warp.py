@@ -1,9 +1,10 @@
-"""Warp a canonical depth grid and its texture into a view (GAN2Shape, section 3; Unsup3D, section 3.1).
+"""Warp a canonical depth grid and its texture into a view (Unsup3D, section 3.1).
 
-The grid is a triangle mesh. It is moved by the view and rasterised with a z-buffer to a depth map there;
-every pixel is then lifted with that depth, moved back into the canonical frame and projected, and the
-texture is read at that place. Gradients flow through the target depth (the vertices' z, and their x and y
-through the interpolation weights) and the sampling positions; visibility itself is not differentiated.
+The grid is a triangle mesh. It is moved by the view and rasterised with a z-buffer to a depth map
+there; every pixel is then lifted with that depth, moved back into the canonical frame and
+projected, and the texture is read at that place. Gradients flow through the target depth (the
+vertices' z, and their x and y through the interpolation weights) and the sampling positions;
+visibility itself is not differentiated.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def render_depth(
 def resample(
     texture: Tensor, rendered: Tensor, view: Tensor, camera: Camera, backend: Backend = "auto"
 ) -> Tensor:
-    """Image (B, C, S, S) of a canonical texture (B, C, S, S), given its depth (B, S, S) in the view.
+    """Image (B, C, S, S) of a texture (B, C, S, S), given the rendered depth (B, S, S) in the view.
 
     `rendered` comes from `render_depth`. Reading several textures costs one rasterisation this way.
     """
