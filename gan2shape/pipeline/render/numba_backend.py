@@ -27,9 +27,7 @@ def visible_faces(screen: Tensor, camera: Camera) -> Tensor:
     """Nearest face ids (B, S, S) int64 of screen vertices (B, S, S, 3), -1 where there is none."""
     batch, size = screen.shape[:2]
     ids = np.empty((batch, size, size), np.int32)
-    vertices = np.empty((batch, size, size, 3))
-    nearest = np.empty((batch, size, size))
-    _run(kernels.visible_faces, batch, _array(screen), camera.near, ids, vertices, nearest)
+    _run(kernels.visible_faces, batch, _array(screen), float(camera.near), ids)
     return torch.from_numpy(ids).long()
 
 
@@ -48,47 +46,37 @@ def resample(texture: Tensor, depth: Tensor, view: Tensor, camera: Camera) -> Te
 class _RenderDepth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, depth: Tensor, view: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-        batch, size = depth.shape[:2]
-        poses = np.empty((batch, 4, 3, 3))
-        vertices = np.empty((batch, size, size, 3))
-        ids = np.empty((batch, size, size), np.int32)
-        nearest = np.empty((batch, size, size))
-        rendered = torch.empty_like(depth, memory_format=torch.contiguous_format)
+        ids = torch.empty(depth.shape, dtype=torch.int32)
+        rendered = torch.empty(depth.shape, dtype=depth.dtype)
         _run(
             kernels.depth_forward,
-            batch,
+            depth.shape[0],
             _array(depth),
             _array(view),
             _lens(camera),
-            poses,
-            vertices,
-            ids,
-            nearest,
+            ids.numpy(),
             rendered.numpy(),
         )
-        ctx.save_for_backward(depth)
-        ctx.kept = (camera, poses, vertices, ids)
-        mask = torch.from_numpy(ids >= 0).to(depth.dtype)
+        ctx.save_for_backward(depth, view, ids)
+        ctx.camera = camera
+        mask = (ids >= 0).to(depth.dtype)
         ctx.mark_non_differentiable(mask)
         return rendered, mask
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, _mask: Tensor) -> tuple[Tensor, Tensor, None]:
-        (depth,) = ctx.saved_tensors
-        camera, poses, vertices, ids = ctx.kept
-        grad_depth = torch.empty_like(depth, memory_format=torch.contiguous_format)
-        grad_view = depth.new_empty(depth.shape[0], 6)
+        depth, view, ids = ctx.saved_tensors
+        grad_depth = torch.empty(depth.shape, dtype=depth.dtype)
+        grad_view = torch.empty(view.shape, dtype=view.dtype)
         _run(
             kernels.depth_backward,
             depth.shape[0],
             _array(depth),
-            poses,
-            vertices,
-            ids,
+            _array(view),
+            _array(ids),
             _array(grad),
-            _lens(camera),
-            np.empty_like(vertices),
+            _lens(ctx.camera),
             grad_depth.numpy(),
             grad_view.numpy(),
         )
@@ -98,44 +86,36 @@ class _RenderDepth(torch.autograd.Function):
 class _Resample(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, texture: Tensor, depth: Tensor, view: Tensor, camera: Camera) -> Tensor:
-        batch, size = depth.shape[:2]
-        poses = np.empty((batch, 4, 3, 3))
-        positions = np.empty((batch, size, size, 2))
-        image = torch.empty_like(texture, memory_format=torch.contiguous_format)
+        image = torch.empty(texture.shape, dtype=texture.dtype)
         _run(
             kernels.resample_forward,
-            batch,
+            depth.shape[0],
             _array(texture),
             _array(depth),
             _array(view),
             _lens(camera),
-            poses,
-            positions,
             image.numpy(),
         )
         ctx.save_for_backward(texture, depth, view)
-        ctx.kept = (camera, poses, positions)
+        ctx.camera = camera
         return image
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         texture, depth, view = ctx.saved_tensors
-        camera, poses, positions = ctx.kept
         with_texture = bool(ctx.needs_input_grad[0])
         grad_texture = texture.new_zeros(texture.shape if with_texture else (1, 1, 1, 1))
-        grad_depth = torch.empty_like(depth, memory_format=torch.contiguous_format)
-        grad_view = torch.empty_like(view, memory_format=torch.contiguous_format)
+        grad_depth = torch.empty(depth.shape, dtype=depth.dtype)
+        grad_view = torch.empty(view.shape, dtype=view.dtype)
         _run(
             kernels.resample_backward,
             depth.shape[0],
             _array(texture),
             _array(depth),
             _array(view),
-            poses,
-            positions,
             _array(grad),
-            _lens(camera),
+            _lens(ctx.camera),
             with_texture,
             grad_texture.numpy(),
             grad_depth.numpy(),

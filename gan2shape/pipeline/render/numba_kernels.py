@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
@@ -153,75 +154,67 @@ def rasterize(vertices: Array, ids: Array, nearest: Array) -> None:
 
 
 @njit(**_options)
-def visible_faces(
-    screen: Array, near: float, ids: Array, vertices: Array, nearest: Array, first: int, last: int
-) -> None:
+def visible_faces(screen: Array, near: float, ids: Array, first: int, last: int) -> None:
     """Nearest face ids (B, S, S) of screen vertices (B, S, S, 3) = (x, y, z)."""
     size = ids.shape[1]
+    vertices = np.empty((size, size, 3))
+    nearest = np.empty((size, size))
     for image in range(first, last):
         for v in range(size):
             for u in range(size):
                 x, y, z = screen[image, v, u, 0], screen[image, v, u, 1], screen[image, v, u, 2]
                 seen = z > near and abs(x) < FARTHEST_PIXEL and abs(y) < FARTHEST_PIXEL
-                vertices[image, v, u, 0] = x
-                vertices[image, v, u, 1] = y
-                vertices[image, v, u, 2] = 1.0 / z if seen else 0.0
-        rasterize(vertices[image], ids[image], nearest[image])
+                vertices[v, u, 0] = x
+                vertices[v, u, 1] = y
+                vertices[v, u, 2] = 1.0 / z if seen else 0.0
+        rasterize(vertices, ids[image], nearest)
+
+
+@njit(**_options)
+def _place_vertices(depth: Array, shift: Array, r: Array, lens: Lens, vertices: Array) -> None:
+    """Vertices (S, S, 3) of one depth map (S, S) under rotation r (3, 3) and shift (3,)."""
+    focal, center, near, pivot = lens.focal, lens.center, lens.near, lens.pivot
+    size = depth.shape[0]
+    shift_x = shift[0] - r[0, 2] * pivot
+    shift_y = shift[1] - r[1, 2] * pivot
+    shift_z = shift[2] - r[2, 2] * pivot + pivot
+    step = 1.0 / focal
+    for v in range(size):
+        ray_y = (v - center) * step
+        start_x = r[0, 1] * ray_y + r[0, 2]
+        start_y = r[1, 1] * ray_y + r[1, 2]
+        start_z = r[2, 1] * ray_y + r[2, 2]
+        for u in range(size):
+            ray_x = (u - center) * step
+            d = depth[v, u]
+            z = d * (r[2, 0] * ray_x + start_z) + shift_z
+            q = 1.0 / z
+            column = (d * (r[0, 0] * ray_x + start_x) + shift_x) * q * focal + center
+            row = (d * (r[1, 0] * ray_x + start_y) + shift_y) * q * focal + center
+            seen = z > near and abs(column) < FARTHEST_PIXEL and abs(row) < FARTHEST_PIXEL
+            vertices[v, u, 0] = column
+            vertices[v, u, 1] = row
+            vertices[v, u, 2] = q if seen else 0.0
 
 
 @njit(**_options)
 def depth_forward(
-    depth: Array,
-    view: Array,
-    lens: Lens,
-    poses: Array,
-    vertices: Array,
-    ids: Array,
-    nearest: Array,
-    rendered: Array,
-    first: int,
-    last: int,
+    depth: Array, view: Array, lens: Lens, ids: Array, rendered: Array, first: int, last: int
 ) -> None:
-    """Depth `rendered` (B, S, S) of `depth` (B, S, S) seen under `view` (B, 6).
-
-    Fills for the adjoint: poses (B, 4, 3, 3) = R and its three derivatives, vertices (B, S, S, 3)
-    and face ids (B, S, S); nearest (B, S, S) is scratch.
-    """
-    focal, center, pivot, near, low, high = (
-        lens.focal,
-        lens.center,
-        lens.pivot,
-        lens.near,
-        lens.low,
-        lens.high,
-    )
+    """Depth `rendered` and face ids (B, S, S) of `depth` (B, S, S) seen under `view` (B, 6)."""
     size = depth.shape[1]
+    rotation = np.empty((3, 3))
+    slopes = np.empty((3, 3, 3))
+    vertices = np.empty((size, size, 3))
+    nearest = np.empty((size, size))
     for image in range(first, last):
-        rotation = poses[image, 0]
-        pose(view[image], rotation, poses[image, 1:])
-        shift_x = view[image, 3] - rotation[0, 2] * pivot
-        shift_y = view[image, 4] - rotation[1, 2] * pivot
-        shift_z = view[image, 5] - rotation[2, 2] * pivot + pivot
-        for v in range(size):
-            ray_y = (v - center) / focal
-            for u in range(size):
-                ray_x = (u - center) / focal
-                d = depth[image, v, u]
-                x = d * (rotation[0, 0] * ray_x + rotation[0, 1] * ray_y + rotation[0, 2]) + shift_x
-                y = d * (rotation[1, 0] * ray_x + rotation[1, 1] * ray_y + rotation[1, 2]) + shift_y
-                z = d * (rotation[2, 0] * ray_x + rotation[2, 1] * ray_y + rotation[2, 2]) + shift_z
-                q = 1.0 / z
-                column = focal * x * q + center
-                row = focal * y * q + center
-                seen = z > near and abs(column) < FARTHEST_PIXEL and abs(row) < FARTHEST_PIXEL
-                vertices[image, v, u, 0] = column
-                vertices[image, v, u, 1] = row
-                vertices[image, v, u, 2] = q if seen else 0.0
-        rasterize(vertices[image], ids[image], nearest[image])
+        pose(view[image], rotation, slopes)
+        _place_vertices(depth[image], view[image, 3:], rotation, lens, vertices)
+        rasterize(vertices, ids[image], nearest)
         for v in range(size):
             for u in range(size):
                 # Nothing seen leaves q = 0, whose infinite depth becomes the upper clamp.
-                rendered[image, v, u] = min(max(1.0 / nearest[image, v, u], low), high)
+                rendered[image, v, u] = min(max(1.0 / nearest[v, u], lens.low), lens.high)
 
 
 @njit(**_options)
@@ -236,91 +229,103 @@ def _corner_rows(face: int, size: int) -> tuple[int, int, int, int, int, int]:
 
 
 @njit(**_options)
+def _pull_vertices(vertex: Array, ids: Array, grad: Array, lens: Lens, push: Array) -> None:
+    """Gradient `push` (S, S, 3) by one image's vertices (x, y, q) from that by its depth (S, S).
+
+    With q the inverse depth of the pixel, w_i its barycentric weights and (gx, gy) the gradient
+    of q over the face: dq/dq_i = w_i, dq/dx_i = -w_i gx, dq/dy_i = -w_i gy.
+    """
+    size = ids.shape[0]
+    push[:] = 0.0
+    for row in range(size):
+        for column in range(size):
+            face = ids[row, column]
+            pull = float(grad[row, column])
+            if face == OUTSIDE or pull == 0.0:
+                continue
+            av, au, bv, bu, cv, cu = _corner_rows(face, size)
+            ax, ay, aq = vertex[av, au, 0], vertex[av, au, 1], vertex[av, au, 2]
+            bx, by, bq = vertex[bv, bu, 0], vertex[bv, bu, 1], vertex[bv, bu, 2]
+            cx, cy, cq = vertex[cv, cu, 0], vertex[cv, cu, 1], vertex[cv, cu, 2]
+            scale = 1.0 / ((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
+            wa = ((bx - column) * (cy - row) - (by - row) * (cx - column)) * scale
+            wb = ((cx - column) * (ay - row) - (cy - row) * (ax - column)) * scale
+            wc = 1.0 - wa - wb
+            q = wa * aq + wb * bq + wc * cq
+            z = 1.0 / q
+            if z < lens.low or z > lens.high:
+                continue
+            pull *= -z * z
+            gx = ((bq - aq) * (cy - ay) - (cq - aq) * (by - ay)) * scale
+            gy = ((cq - aq) * (bx - ax) - (bq - aq) * (cx - ax)) * scale
+            wa *= pull
+            wb *= pull
+            wc *= pull
+            push[av, au, 0] -= wa * gx
+            push[av, au, 1] -= wa * gy
+            push[av, au, 2] += wa
+            push[bv, bu, 0] -= wb * gx
+            push[bv, bu, 1] -= wb * gy
+            push[bv, bu, 2] += wb
+            push[cv, cu, 0] -= wc * gx
+            push[cv, cu, 1] -= wc * gy
+            push[cv, cu, 2] += wc
+
+
+@njit(**_options)
+def _pull_angles(slopes: Array, turned: Array, grad_view: Array) -> None:
+    """Gradient by the three angles of one view from that by R (3, 3)."""
+    for axis in range(3):
+        total = 0.0
+        for row in range(3):
+            for column in range(3):
+                total += slopes[axis, row, column] * turned[row, column]
+        grad_view[axis] = total
+
+
+@njit(**_options)
 def depth_backward(
     depth: Array,
-    poses: Array,
-    vertices: Array,
+    view: Array,
     ids: Array,
     grad: Array,
     lens: Lens,
-    scratch: Array,
     grad_depth: Array,
     grad_view: Array,
     first: int,
     last: int,
 ) -> None:
-    """Adjoint of `depth_forward`: from grad (B, S, S) to grad_depth (B, S, S) and grad_view (B, 6).
-
-    With q the inverse depth of the pixel, w_i its barycentric weights and (gx, gy) the gradient
-    of q over the face: dq/dq_i = w_i, dq/dx_i = -w_i gx, dq/dy_i = -w_i gy. scratch is (B, S, S,
-    3).
-    """
-    focal, center, pivot, low, high = lens.focal, lens.center, lens.pivot, lens.low, lens.high
+    """Adjoint of `depth_forward`: from grad (B, S, S) to grad_depth (B, S, S), grad_view (B, 6)."""
+    focal, center, pivot = lens.focal, lens.center, lens.pivot
     size = depth.shape[1]
+    step = 1.0 / focal
+    r = np.empty((3, 3))
+    slopes = np.empty((3, 3, 3))
+    turned = np.empty((3, 3))
+    vertex = np.empty((size, size, 3))
+    push = np.empty((size, size, 3))
     for image in range(first, last):
-        push = scratch[image]
-        push[:] = 0.0
-        vertex = vertices[image]
-        for row in range(size):
-            for column in range(size):
-                face = ids[image, row, column]
-                pull = grad[image, row, column]
-                if face == OUTSIDE or pull == 0.0:
-                    continue
-                av, au, bv, bu, cv, cu = _corner_rows(face, size)
-                ax, ay, aq = vertex[av, au, 0], vertex[av, au, 1], vertex[av, au, 2]
-                bx, by, bq = vertex[bv, bu, 0], vertex[bv, bu, 1], vertex[bv, bu, 2]
-                cx, cy, cq = vertex[cv, cu, 0], vertex[cv, cu, 1], vertex[cv, cu, 2]
-                scale = 1.0 / ((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
-                wa = ((bx - column) * (cy - row) - (by - row) * (cx - column)) * scale
-                wb = ((cx - column) * (ay - row) - (cy - row) * (ax - column)) * scale
-                wc = 1.0 - wa - wb
-                q = wa * aq + wb * bq + wc * cq
-                z = 1.0 / q
-                if z < low or z > high:
-                    continue
-                pull *= -z * z
-                gx = ((bq - aq) * (cy - ay) - (cq - aq) * (by - ay)) * scale
-                gy = ((cq - aq) * (bx - ax) - (bq - aq) * (cx - ax)) * scale
-                wa *= pull
-                wb *= pull
-                wc *= pull
-                push[av, au, 0] -= wa * gx
-                push[av, au, 1] -= wa * gy
-                push[av, au, 2] += wa
-                push[bv, bu, 0] -= wb * gx
-                push[bv, bu, 1] -= wb * gy
-                push[bv, bu, 2] += wb
-                push[cv, cu, 0] -= wc * gx
-                push[cv, cu, 1] -= wc * gy
-                push[cv, cu, 2] += wc
-        r = poses[image, 0]
+        pose(view[image], r, slopes)
+        _place_vertices(depth[image], view[image, 3:], r, lens, vertex)
+        _pull_vertices(vertex, ids[image], grad[image], lens, push)
         tx = ty = tz = 0.0
         xx = xy = xz = yx = yy = yz = zx = zy = zz = 0.0
         for v in range(size):
-            ray_y = (v - center) / focal
+            ray_y = (v - center) * step
             for u in range(size):
                 q = vertex[v, u, 2]
-                if q == 0.0:
-                    grad_depth[image, v, u] = 0.0
-                    continue
-                ray_x = (u - center) / focal
+                ray_x = (u - center) * step
                 d = depth[image, v, u]
                 gx = push[v, u, 0] * focal * q
                 gy = push[v, u, 1] * focal * q
-                gz = (
-                    -push[v, u, 2] * q * q
-                    - (
-                        push[v, u, 0] * (vertex[v, u, 0] - center)
-                        + push[v, u, 1] * (vertex[v, u, 1] - center)
-                    )
-                    * q
-                )
-                grad_depth[image, v, u] = (
-                    (r[0, 0] * ray_x + r[0, 1] * ray_y + r[0, 2]) * gx
-                    + (r[1, 0] * ray_x + r[1, 1] * ray_y + r[1, 2]) * gy
-                    + (r[2, 0] * ray_x + r[2, 1] * ray_y + r[2, 2]) * gz
-                )
+                along = push[v, u, 0] * (vertex[v, u, 0] - center)
+                along += push[v, u, 1] * (vertex[v, u, 1] - center)
+                gz = -q * (push[v, u, 2] * q + along)
+                # The gradient in the canonical frame, R^T g: its pull along the pixel's ray.
+                bx = r[0, 0] * gx + r[1, 0] * gy + r[2, 0] * gz
+                by = r[0, 1] * gx + r[1, 1] * gy + r[2, 1] * gz
+                bz = r[0, 2] * gx + r[1, 2] * gy + r[2, 2] * gz
+                grad_depth[image, v, u] = ray_x * bx + ray_y * by + bz
                 px, py, pz = d * ray_x, d * ray_y, d - pivot
                 tx += gx
                 ty += gy
@@ -334,19 +339,10 @@ def depth_backward(
                 zx += gz * px
                 zy += gz * py
                 zz += gz * pz
-        for axis in range(3):
-            s = poses[image, axis + 1]
-            grad_view[image, axis] = (
-                s[0, 0] * xx
-                + s[0, 1] * xy
-                + s[0, 2] * xz
-                + s[1, 0] * yx
-                + s[1, 1] * yy
-                + s[1, 2] * yz
-                + s[2, 0] * zx
-                + s[2, 1] * zy
-                + s[2, 2] * zz
-            )
+        turned[0, 0], turned[0, 1], turned[0, 2] = xx, xy, xz
+        turned[1, 0], turned[1, 1], turned[1, 2] = yx, yy, yz
+        turned[2, 0], turned[2, 1], turned[2, 2] = zx, zy, zz
+        _pull_angles(slopes, turned, grad_view[image])
         grad_view[image, 3] = tx
         grad_view[image, 4] = ty
         grad_view[image, 5] = tz
@@ -358,51 +354,42 @@ def resample_forward(
     depth: Array,
     view: Array,
     lens: Lens,
-    poses: Array,
-    positions: Array,
     output: Array,
     first: int,
     last: int,
 ) -> None:
     """Texture (B, C, S, S) read where the points of `depth` (B, S, S), seen under view, come from.
 
-    Fills for the adjoint: poses (B, 4, 3, 3) and positions (B, S, S, 2), the pixel coordinates in
-    the canonical frame before they are held inside the image. A position that is not finite reads
-    NaN.
+    Positions beyond the image read its border, those that are not finite read NaN.
     """
     focal, center, pivot, near = lens.focal, lens.center, lens.pivot, lens.near
     channels, size = texture.shape[1], depth.shape[1]
+    edge = size - 1.0
+    step = 1.0 / focal
+    r = np.empty((3, 3))
+    slopes = np.empty((3, 3, 3))
     for image in range(first, last):
-        r = poses[image, 0]
-        pose(view[image], r, poses[image, 1:])
-        # P = R^T (z ray - pivot - t) + pivot
+        pose(view[image], r, slopes)
         sx, sy, sz = view[image, 3], view[image, 4], view[image, 5] + pivot
-        ox = -(r[0, 0] * sx + r[1, 0] * sy + r[2, 0] * sz)
-        oy = -(r[0, 1] * sx + r[1, 1] * sy + r[2, 1] * sz)
-        oz = -(r[0, 2] * sx + r[1, 2] * sy + r[2, 2] * sz) + pivot
         for v in range(size):
-            ray_y = (v - center) / focal
+            ray_y = (v - center) * step
             for u in range(size):
-                ray_x = (u - center) / focal
+                ray_x = (u - center) * step
                 z = depth[image, v, u]
-                px = z * (r[0, 0] * ray_x + r[1, 0] * ray_y + r[2, 0]) + ox
-                py = z * (r[0, 1] * ray_x + r[1, 1] * ray_y + r[2, 1]) + oy
-                pz = max(z * (r[0, 2] * ray_x + r[1, 2] * ray_y + r[2, 2]) + oz, near)
-                q = focal / pz
+                ax, ay, az = z * ray_x - sx, z * ray_y - sy, z - sz
+                px = r[0, 0] * ax + r[1, 0] * ay + r[2, 0] * az
+                py = r[0, 1] * ax + r[1, 1] * ay + r[2, 1] * az
+                pz = r[0, 2] * ax + r[1, 2] * ay + r[2, 2] * az + pivot
+                q = focal / max(pz, near)
                 x = px * q + center
                 y = py * q + center
-                positions[image, v, u, 0] = x
-                positions[image, v, u, 1] = y
                 if not (abs(x) < FARTHEST_PIXEL and abs(y) < FARTHEST_PIXEL):
                     for channel in range(channels):
                         output[image, channel, v, u] = math.nan
                     continue
-                x = min(max(x, 0.0), size - 1.0)
-                y = min(max(y, 0.0), size - 1.0)
-                left = min(int(x), size - 2)
-                top = min(int(y), size - 2)
-                fx = x - left
-                fy = y - top
+                x, y = min(max(x, 0.0), edge), min(max(y, 0.0), edge)
+                left, top = min(int(x), size - 2), min(int(y), size - 2)
+                fx, fy = x - left, y - top
                 for channel in range(channels):
                     t = texture[image, channel]
                     upper = t[top, left] + (t[top, left + 1] - t[top, left]) * fx
@@ -415,8 +402,6 @@ def resample_backward(
     texture: Array,
     depth: Array,
     view: Array,
-    poses: Array,
-    positions: Array,
     grad: Array,
     lens: Lens,
     with_texture: bool,
@@ -428,34 +413,42 @@ def resample_backward(
 ) -> None:
     """Adjoint of `resample_forward` from grad (B, C, S, S).
 
-    Fills grad_depth (B, S, S) and grad_view (B, 6), and adds to a zeroed grad_texture (B, C, S,
-    S) if `with_texture`.
+    Fills grad_depth (B, S, S) and grad_view (B, 6), and adds to a zeroed grad_texture
+    (B, C, S, S) if `with_texture`.
     """
     focal, center, pivot, near = lens.focal, lens.center, lens.pivot, lens.near
     channels, size = texture.shape[1], depth.shape[1]
     edge = size - 1.0
+    step = 1.0 / focal
+    r = np.empty((3, 3))
+    slopes = np.empty((3, 3, 3))
+    turned = np.empty((3, 3))
     for image in range(first, last):
-        r = poses[image, 0]
+        pose(view[image], r, slopes)
         sx, sy, sz = view[image, 3], view[image, 4], view[image, 5] + pivot
         tx = ty = tz = 0.0
         xx = xy = xz = yx = yy = yz = zx = zy = zz = 0.0
         for v in range(size):
-            ray_y = (v - center) / focal
+            ray_y = (v - center) * step
             for u in range(size):
-                x, y = positions[image, v, u, 0], positions[image, v, u, 1]
-                grad_depth[image, v, u] = 0.0
+                ray_x = (u - center) * step
+                z = depth[image, v, u]
+                ax, ay, az = z * ray_x - sx, z * ray_y - sy, z - sz
+                px = r[0, 0] * ax + r[1, 0] * ay + r[2, 0] * az
+                py = r[0, 1] * ax + r[1, 1] * ay + r[2, 1] * az
+                pz = r[0, 2] * ax + r[1, 2] * ay + r[2, 2] * az + pivot
+                q = focal / max(pz, near)
+                x = px * q + center
+                y = py * q + center
                 if not (abs(x) < FARTHEST_PIXEL and abs(y) < FARTHEST_PIXEL):
                     grad_depth[image, v, u] = math.nan
                     continue
-                free_x, free_y = 0.0 < x < edge, 0.0 < y < edge
                 held_x, held_y = min(max(x, 0.0), edge), min(max(y, 0.0), edge)
                 left, top = min(int(held_x), size - 2), min(int(held_y), size - 2)
                 fx, fy = held_x - left, held_y - top
                 gx = gy = 0.0
                 for channel in range(channels):
-                    pull = grad[image, channel, v, u]
-                    if pull == 0.0:
-                        continue
+                    pull = float(grad[image, channel, v, u])
                     t = texture[image, channel]
                     a, b = t[top, left], t[top, left + 1]
                     c, d = t[top + 1, left], t[top + 1, left + 1]
@@ -469,19 +462,11 @@ def resample_backward(
                         g[top, left + 1] += upper * fx
                         g[top + 1, left] += lower * (1.0 - fx)
                         g[top + 1, left + 1] += lower * fx
-                gx = gx if free_x else 0.0
-                gy = gy if free_y else 0.0
-                if gx == 0.0 and gy == 0.0:
-                    continue
-                ray_x = (u - center) / focal
-                z = depth[image, v, u]
-                ax, ay, az = z * ray_x - sx, z * ray_y - sy, z - sz
-                pz = r[0, 2] * ax + r[1, 2] * ay + r[2, 2] * az + pivot
-                behind = pz < near
-                q = 1.0 / max(pz, near)
-                px = gx * focal * q
-                py = gy * focal * q
-                pz = 0.0 if behind else -(gx * (x - center) + gy * (y - center)) * q
+                # A position held at the border does not move.
+                px = gx * q if 0.0 < x < edge else 0.0
+                py = gy * q if 0.0 < y < edge else 0.0
+                along = (px * (x - center) + py * (y - center)) / focal
+                pz = -along if pz > near else 0.0
                 bx = r[0, 0] * px + r[0, 1] * py + r[0, 2] * pz
                 by = r[1, 0] * px + r[1, 1] * py + r[1, 2] * pz
                 bz = r[2, 0] * px + r[2, 1] * py + r[2, 2] * pz
@@ -498,19 +483,10 @@ def resample_backward(
                 zx += az * px
                 zy += az * py
                 zz += az * pz
-        for axis in range(3):
-            s = poses[image, axis + 1]
-            grad_view[image, axis] = (
-                s[0, 0] * xx
-                + s[0, 1] * xy
-                + s[0, 2] * xz
-                + s[1, 0] * yx
-                + s[1, 1] * yy
-                + s[1, 2] * yz
-                + s[2, 0] * zx
-                + s[2, 1] * zy
-                + s[2, 2] * zz
-            )
+        turned[0, 0], turned[0, 1], turned[0, 2] = xx, xy, xz
+        turned[1, 0], turned[1, 1], turned[1, 2] = yx, yy, yz
+        turned[2, 0], turned[2, 1], turned[2, 2] = zx, zy, zz
+        _pull_angles(slopes, turned, grad_view[image])
         grad_view[image, 3] = tx
         grad_view[image, 4] = ty
         grad_view[image, 5] = tz
