@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -367,7 +368,7 @@ def commit_shard(
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     part = run.part(shard)
-    temporary = part.with_name(f"{TEMPORARY}{part.name}")
+    temporary = part.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{part.name}")
     write_whole(temporary, buffer.getvalue())
     step("part")
     temporary.replace(part)

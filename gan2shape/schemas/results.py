@@ -31,6 +31,11 @@ class ArraySpec:
         """Zarr fill value: what rows hold that were never written."""
         return MASK_MISSING if self.dtype == "uint8" else "NaN"
 
+    @property
+    def missing(self) -> float:
+        """The same as a number."""
+        return MASK_MISSING if self.dtype == "uint8" else float("nan")
+
 
 VIEW_PARAMETERS = ("rotation_x", "rotation_y", "rotation_z", "shift_x", "shift_y", "shift_z")
 LIGHT_PARAMETERS = ("ambient", "diffuse", "direction_x", "direction_y")

@@ -1,0 +1,395 @@
+"""The `gan2shape` command: parse, call one function of `jobs`, print.
+
+Imports inside the commands keep `gan2shape --help` quick: torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from gan2shape.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gan2shape.jobs.runs import Execution, Outcome
+    from gan2shape.jobs.store import Run
+
+INTERRUPTED = 130
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+_execution = [
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Worker processes. [default: one per core, or per GPU]",
+    ),
+    click.option(
+        "--threads-per-worker",
+        "threads",
+        type=click.IntRange(min=1),
+        help="Compute threads of each worker. [default: the cores divided by the workers]",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Use the workers of a running Dask scheduler, such as tcp://10.0.0.5:8786 "
+        "(started with --nthreads 1; the run directory must be on a disk they share).",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute; auto takes the GPUs if there are any.",
+    ),
+]
+
+
+def _with_execution(command: Any) -> Any:
+    for option in reversed(_execution):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="gan2shape", prog_name="gan2shape")
+def cli() -> None:
+    """The 3D shape of every image in a folder, from a pretrained 2D StyleGAN2.
+
+    \b
+    Examples:
+      gan2shape reconstruct photos/ --gan heads64 --out run
+      gan2shape status run
+      gan2shape resume run
+      gan2shape report run other-run --out comparison
+    """
+
+
+@cli.command()
+@click.argument("source", metavar="FOLDER")
+@click.option(
+    "--gan",
+    required=True,
+    metavar="WEIGHTS",
+    help="StyleGAN2 weights of the images' category: a .pt or .safetensors file, or the name of "
+    "packaged weights (heads64).",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Run directory to make.",
+)
+@click.option(
+    "--preset", default="heads64", show_default=True, help="Named settings, or a YAML file of them."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting, such as optimization.batch=8; may be repeated.",
+)
+@click.option(
+    "--masks", metavar="DIR", help="Object masks, by the images' names (sets mask=given)."
+)
+@click.option(
+    "--truth", metavar="DIR", help="Ground-truth depth (.tiff, .npy), by the images' names."
+)
+@click.option(
+    "--latents",
+    metavar="PATH",
+    help="Latents in W: a folder of .pt files by the images' names, or one .pt or .zarr for all. "
+    "Images without one are inverted.",
+)
+@click.option(
+    "--lpips",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="VGG16-LPIPS weights for the perceptual loss, in place of the discriminator's features.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
+@click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
+@click.option("--group-size", type=click.IntRange(min=1), help="Images that share network weights.")
+@click.option("--shard-size", type=click.IntRange(min=1), help="Images of one task.")
+@_with_execution
+def reconstruct(
+    source: str,
+    gan: str,
+    out: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    masks: str | None,
+    truth: str | None,
+    latents: str | None,
+    lpips: Path | None,
+    limit: int | None,
+    seed: int | None,
+    group_size: int | None,
+    shard_size: int | None,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    device: str,
+) -> None:
+    """Reconstruct every image of FOLDER into the run directory RUN, then write its report.
+
+    FOLDER is a folder of images, one image, a quoted glob, or a URL that fsspec reads (s3://...).
+    A folder that holds image/ is a data set: depth/, mask/ and latent/ beside it are its ground
+    truth, masks and latents, by the images' names.
+
+    \b
+    Examples:
+      gan2shape reconstruct photos/ --gan heads64 --out run
+      gan2shape reconstruct 'photos/**/*.jpg' --gan faces.pt --preset celeba128 --out run
+      gan2shape reconstruct heads/ --gan heads64 --out run --limit 8 --set mask=given
+      gan2shape reconstruct s3://bucket/cars --gan cars.pt --preset cars128 --out run
+    """
+    from gan2shape.jobs.runs import Execution, Request, prepare
+    from gan2shape.schemas.config import load_config
+
+    overrides = _overrides(settings)
+    if masks is not None:
+        overrides.setdefault("mask", "given")
+    named = {"seed": seed, "group_size": group_size, "shard_size": shard_size}
+    overrides |= {name: value for name, value in named.items() if value is not None}
+    spread = "shard_size" not in overrides
+    if spread and "group_size" in overrides:
+        # The default shard as near as whole groups come to it.
+        group = overrides["group_size"]
+        overrides["shard_size"] = max(1, 16 // group) * group if isinstance(group, int) else 16
+    request = Request(
+        source=source,
+        gan=gan,
+        out=out,
+        config=load_config(preset, overrides),
+        masks=masks,
+        truth=truth,
+        latents=latents,
+        lpips=lpips,
+        limit=limit,
+        spread=spread,
+    )
+    execution = Execution(_device(device), workers, threads, scheduler)
+    run, found = prepare(request, execution)
+    console = _console()
+    text = f"{len(found)} images -> {out}"
+    if found.skipped:
+        text += f" ({found.skipped} other files skipped)"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    _execute(run, execution)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@_with_execution
+def resume(
+    run: Path, workers: int | None, threads: int | None, scheduler: str | None, device: str
+) -> None:
+    """Finish what is missing in RUN, with the settings it began with, and write its report.
+
+    \b
+    Example:
+      gan2shape resume run
+    """
+    from gan2shape.jobs.runs import Execution, check_weights
+    from gan2shape.jobs.store import open_run
+
+    opened = open_run(run)
+    check_weights(opened)
+    _execute(opened, Execution(_device(device), workers, threads, scheduler))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+def status(run: Path) -> None:
+    """Tell what of RUN is done, failed, running and left, and the time to go.
+
+    \b
+    Example:
+      gan2shape status run
+    """
+    from gan2shape.jobs.display import status_table
+    from gan2shape.jobs.status import run_status
+
+    _console().print(status_table(run_status(run)), highlight=False)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write. [default: report/ in the first run]",
+)
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of one run, or of several side by side: HTML, Markdown and CSV.
+
+    \b
+    Examples:
+      gan2shape report run
+      gan2shape report with-symmetry without-symmetry --out comparison
+    """
+    _report(list(runs), out)
+
+
+@cli.group()
+def synth() -> None:
+    """Make data sets with ground truth."""
+
+
+@synth.command()
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR"
+)
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Heads to draw.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    help="Identities to draw from; the splits share none.",
+)
+@click.option("--seeds", metavar="A:B", help="Draw the identities A to B-1 in place of a split.")
+@click.option("--size", type=int, default=64, show_default=True, help="Width and height in pixels.")
+@click.option(
+    "--unsup3d-layout", is_flag=True, help="Also write the 8-bit files that Unsup3d's loaders read."
+)
+def heads(
+    out: Path,
+    count: int | None,
+    split: str | None,
+    seeds: str | None,
+    size: int,
+    unsup3d_layout: bool,
+) -> None:
+    """Draw synthetic heads with depth, mask, albedo, view and light.
+
+    \b
+    Examples:
+      gan2shape synth heads --out heads --count 64 --split test
+      gan2shape synth heads --out heads --seeds 200000:200008 --size 128
+    """
+    if (seeds is None) == (count is None and split is None):
+        raise click.UsageError("Give either --seeds A:B, or --count N and --split NAME.")
+    if seeds is None and (count is None or split is None):
+        raise click.UsageError("--count and --split go together.")
+    from gan2shape.jobs.synth import parse_seeds, split_seeds, write_heads
+
+    wanted = parse_seeds(seeds) if seeds is not None else split_seeds(split, count)  # type: ignore[arg-type]
+    console = _console()
+    if console.is_terminal:
+        from rich.progress import Progress
+
+        with Progress(console=console) as progress:
+            task = progress.add_task("heads", total=len(wanted))
+            write_heads(
+                out,
+                wanted,
+                size,
+                unsup3d_layout,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    else:
+        write_heads(out, wanted, size, unsup3d_layout)
+    click.echo(f"{len(wanted)} heads -> {out}")
+
+
+def main() -> NoReturn:
+    """Run the command; people see one sentence for what they can put right, and no traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        code = INTERRUPTED
+    except UserError as error:
+        click.echo(f"gan2shape: {error}", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _execute(run: Run, execution: Execution) -> None:
+    """Do the run's missing shards with progress on the terminal, then report."""
+    from gan2shape.jobs.display import progress_display
+    from gan2shape.jobs.runs import execute
+
+    console = _console()
+
+    def announce(workers: str) -> None:
+        text = f"{run.plan} on {workers}"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with progress_display(console) as show:
+            outcome = execute(run, execution, show, announce)
+        _finish(run, outcome)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        text = f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"
+        click.echo(text, err=True)
+        sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _finish(run: Run, outcome: Outcome) -> None:
+    status = outcome.status
+    if status.images_done:
+        _report([run.path], None)
+    if outcome.shard_errors:
+        shard, reason = min(outcome.shard_errors.items())
+        raise UserError(
+            f"{len(outcome.shard_errors)} of {status.shards} shards are not done (shard {shard}: "
+            f"{reason}); try them again with 'gan2shape resume {run.path}'."
+        )
+    if status.images_failed == status.images:
+        raise UserError(f"All {status.images} images failed; the report gives the reasons.")
+
+
+def _report(runs: list[Path], out: Path | None) -> None:
+    from gan2shape.jobs.report import summary_table, write_report
+
+    path = write_report(runs, out)
+    _console().print(summary_table(runs))
+    click.echo(str(path))
+
+
+def _overrides(settings: tuple[str, ...]) -> dict[str, Any]:
+    """`KEY=VALUE` texts as a mapping; values are read as YAML."""
+    import yaml
+
+    overrides: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {text!r} is not KEY=VALUE; write, say, optimization.batch=8.")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {text!r} has a value that is not valid YAML.") from error
+    return overrides
+
+
+def _device(name: str) -> Any:
+    return name
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    """SIGTERM (batch systems send it) ends a run the way Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -1,0 +1,289 @@
+"""Start a run, or go on with one: from what the user asks for to a complete run directory."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gan2shape.jobs import store
+from gan2shape.jobs.cluster import (
+    Workers,
+    local_client,
+    plan_workers,
+    remote_client,
+    usable_cores,
+    visible_gpus,
+)
+from gan2shape.jobs.engine import Engine, default_engine
+from gan2shape.jobs.scan import Scan, scan
+from gan2shape.jobs.shard import Device, run_shard
+from gan2shape.jobs.status import RunStatus, make_status, running_shards
+from gan2shape.jobs.submit import Finished, submit
+from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.errors import UserError
+
+PACKAGES = (
+    *("gan2shape", "dask", "distributed", "numba", "numpy", "pillow", "pyarrow", "scipy"),
+    *("tensorstore", "torch", "pytorch3d"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `gan2shape reconstruct` was asked to do."""
+
+    source: str
+    gan: str
+    out: Path
+    config: RunConfig
+    masks: str | None = None
+    truth: str | None = None
+    latents: str | None = None
+    lpips: Path | None = None
+    limit: int | None = None
+    spread: bool = True
+    """Make shards smaller than configured where that gives every local worker one."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where a run is computed; the numbers do not depend on it, beyond rounding."""
+
+    device: Device = "auto"
+    workers: int | None = None
+    threads: int | None = None
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command left a run."""
+
+    status: RunStatus
+    shard_errors: dict[int, str]
+    """Shards that are not committed, and why."""
+
+
+def prepare(
+    request: Request,
+    execution: Execution,
+    make_engine: Callable[[], Engine] = default_engine,
+) -> tuple[store.Run, Scan]:
+    """Check everything that can be checked, then make the run directory.
+
+    Raises `UserError` for what the user can put right: paths, weights, settings that do not fit.
+    """
+    store.check_free(request.out)
+    found = scan(
+        request.source,
+        truth=request.truth,
+        masks=request.masks,
+        latents=request.latents,
+        limit=request.limit,
+    )
+    config = request.config
+    if config.mask == "given" and not any(found.masks):
+        raise UserError(
+            f"The settings ask for given masks, but {request.source} has none; give --masks DIR, "
+            f"or use '--set mask=background' or '--set mask=none'."
+        )
+    engine = make_engine()
+    gan = engine.load_gan(request.gan)
+    if gan.generator.size != config.camera.size:
+        raise UserError(
+            f"{request.gan} makes images of {gan.generator.size} pixels, but the settings are "
+            f"for {config.camera.size}; use '--set camera.size={gan.generator.size}' or another "
+            f"--preset."
+        )
+    lpips = None
+    if request.lpips is not None:
+        engine.load_lpips(request.lpips, "cpu")
+        lpips = store.Weights(str(request.lpips.resolve()), _digest(request.lpips))
+    if request.spread and execution.scheduler is None:
+        config = spread_shards(config, len(found), execution)
+    record = store.RunRecord(
+        config=config,
+        gan=store.Weights(_weights_path(request.gan), gan.sha256),
+        lpips=lpips,
+        images=len(found),
+        latent_size=gan.generator.style_dim,
+        manifest_sha256="",
+        inputs={
+            "source": request.source,
+            "masks": request.masks,
+            "truth": request.truth,
+            "latents": request.latents,
+            "limit": request.limit,
+        },
+        execution={
+            "device": execution.device,
+            "workers": execution.workers,
+            "threads_per_worker": execution.threads,
+            "scheduler": execution.scheduler,
+            "machine": platform.platform(),
+        },
+        versions=_versions(),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+    try:
+        run = store.create_run(request.out, record, found.manifest(config.shard_size))
+    except OSError as error:
+        raise UserError(
+            f"The run directory {request.out} cannot be made: {error.strerror or error}."
+        ) from error
+    return run, found
+
+
+def spread_shards(config: RunConfig, images: int, execution: Execution) -> RunConfig:
+    """Smaller shards where there are fewer than workers; groups, and so results, stay the same."""
+    most = plan_workers(
+        images,
+        usable_cores(),
+        visible_gpus(execution.device),
+        execution.workers,
+        execution.threads,
+    ).count
+    groups = -(-images // config.group_size)
+    even = -(-groups // most) * config.group_size
+    return config.model_copy(update={"shard_size": max(1, min(config.shard_size, even))})
+
+
+def check_weights(run: store.Run, make_engine: Callable[[], Engine] = default_engine) -> None:
+    """Raise `UserError` unless the run's weights are still there and the same."""
+    weights = run.record.gan
+    if make_engine().load_gan(weights.path).sha256 != weights.sha256:
+        raise UserError(
+            f"The weights {weights.path} are not those that {run.path} began with; put the old "
+            f"file back, or start a new run."
+        )
+    if run.record.lpips and _digest(Path(run.record.lpips.path)) != run.record.lpips.sha256:
+        raise UserError(
+            f"{run.record.lpips.path} is not the file that {run.path} began with; put it back."
+        )
+
+
+def execute(
+    run: store.Run,
+    execution: Execution,
+    show: Callable[[RunStatus], None] = lambda status: None,
+    on_workers: Callable[[str], None] = lambda text: None,
+    make_engine: Callable[[], Engine] = default_engine,
+) -> Outcome:
+    """Do all shards of the run that are not committed; returns how that went.
+
+    Raises `UserError` when something would fail every shard (disk full, weights gone).
+    Stopped by any exception, Ctrl-C too, it leaves no worker behind and a run to resume.
+    """
+    with store.locked(run.path):
+        store.clean(run)
+        watch = _Watch(run, show)
+        missing = [plan.index for plan in run.plan if plan.index not in watch.done]
+        if missing:
+            with _client(execution, len(missing), on_workers) as client:
+                task = partial(
+                    run_shard,
+                    str(run.path.resolve()),
+                    device=execution.device,
+                    make_engine=make_engine,
+                )
+                submit(client, task, missing, watch.finished, watch.idle)
+        store.clean(run)
+        watch.show_now()
+        return Outcome(watch.status(), watch.errors)
+
+
+class _Watch:
+    """Keeps count of the run while its tasks end."""
+
+    def __init__(self, run: store.Run, show: Callable[[RunStatus], None]) -> None:
+        self.run = run
+        self.show = show
+        parts = {plan.index: store.read_part(run, plan.index) for plan in run.plan}
+        self.done = {index for index, part in parts.items() if part is not None}
+        self.failed_images = sum(store.count_failed(part) for part in parts.values() if part)
+        self.errors: dict[int, str] = {}
+        self.shard_seconds: list[float] = []
+        self._first_seen: dict[int, float] = {}
+        self._last = 0.0
+
+    def finished(self, task: Finished) -> None:
+        """Count a task that has ended. Raises `UserError` when it was fatal for all."""
+        if task.result is not None and task.result.fatal:
+            raise UserError(task.result.fatal)
+        if task.error is not None:
+            self.errors[task.shard] = task.error
+        else:
+            self.done.add(task.shard)
+            self.failed_images += task.result.failed
+            if task.shard in self._first_seen:
+                self.shard_seconds.append(time.time() - self._first_seen[task.shard])
+        self.show_now()
+
+    def idle(self) -> None:
+        """Show the status, once a second."""
+        if time.monotonic() - self._last > 1:
+            self.show_now()
+
+    def show_now(self) -> None:
+        """Show the status."""
+        self._last = time.monotonic()
+        self.show(self.status())
+
+    def status(self) -> RunStatus:
+        """The status as of now."""
+        running = running_shards(self.run.path, self.done)
+        for item in running:
+            self._first_seen.setdefault(item.shard, item.started)
+        return make_status(self.run, self.done, self.failed_images, running, self.shard_seconds)
+
+
+def _client(
+    execution: Execution, shards: int, on_workers: Callable[[str], None]
+) -> AbstractContextManager[Any]:
+    if execution.scheduler:
+        on_workers(f"the workers of {execution.scheduler}")
+        return remote_client(execution.scheduler)
+    workers: Workers = plan_workers(
+        shards,
+        usable_cores(),
+        visible_gpus(execution.device),
+        execution.workers,
+        execution.threads,
+    )
+    on_workers(str(workers))
+    return local_client(workers)
+
+
+def _weights_path(gan: str) -> str:
+    """Packaged weights by their name, files by their absolute path."""
+    return str(Path(gan).resolve()) if Path(gan).is_file() else gan
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

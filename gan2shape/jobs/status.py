@@ -1,0 +1,111 @@
+"""How a run stands: what is done, failed, running and left, and how long the rest will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan2shape.jobs import store
+from gan2shape.jobs.progress import Progress, read_all
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Counts of a run at one moment."""
+
+    images: int
+    images_done: int
+    """In committed shards, the failed ones among them."""
+    images_failed: int
+    shards: int
+    shards_done: int
+    running: tuple[Progress, ...]
+    seconds_left: float | None
+    """`None` when nothing runs, or too little is known."""
+
+    @property
+    def images_left(self) -> int:
+        return self.images - self.images_done
+
+    @property
+    def shards_left(self) -> int:
+        return self.shards - self.shards_done
+
+    @property
+    def complete(self) -> bool:
+        return self.shards_left == 0
+
+    @property
+    def fraction(self) -> float:
+        """Share of all images' work that is done, running shards included."""
+        running = sum(item.images * item.fraction for item in self.running)
+        return (self.images_done + running) / self.images
+
+
+def run_status(path: Path) -> RunStatus:
+    """Read the status of the run at `path`, whoever works on it. Raises `RunError`."""
+    run = store.open_run(path)
+    parts = {plan.index: store.read_part(run, plan.index) for plan in run.plan}
+    tables = {index: table for index, table in parts.items() if table is not None}
+    seconds = []
+    for table in tables.values():
+        columns = [name for name in table.column_names if _is_total(name)]
+        seconds.append(sum(sum(filter(None, table[name].to_pylist())) for name in columns))
+    return make_status(
+        run,
+        shards_done=set(tables),
+        images_failed=sum(store.count_failed(table) for table in tables.values()),
+        running=running_shards(path, set(tables)),
+        shard_seconds=seconds,
+    )
+
+
+def make_status(
+    run: store.Run,
+    shards_done: set[int],
+    images_failed: int,
+    running: Sequence[Progress],
+    shard_seconds: Sequence[float],
+) -> RunStatus:
+    """Put the counts together; `shard_seconds` are the durations of committed shards."""
+    plan = run.plan
+    return RunStatus(
+        images=plan.images,
+        images_done=sum(plan.shard(index).count for index in shards_done),
+        images_failed=images_failed,
+        shards=plan.shard_count,
+        shards_done=len(shards_done),
+        running=tuple(running),
+        seconds_left=time_to_go(
+            plan.shard_count - len(shards_done), running, shard_seconds, time.time()
+        ),
+    )
+
+
+def running_shards(path: Path, done: set[int]) -> list[Progress]:
+    """Shards that a live worker is busy with."""
+    now = time.time()
+    return [item for item in read_all(path) if item.shard not in done and item.alive(now)]
+
+
+def time_to_go(
+    left: int, running: Sequence[Progress], shard_seconds: Sequence[float], now: float
+) -> float | None:
+    """Seconds until `left` shards are done, at the pace of the running and the finished ones."""
+    if left == 0:
+        return 0.0
+    if not running:
+        return None
+    known = [s for s in (item.seconds_per_shard(now) for item in running) if s is not None]
+    pace = known or list(shard_seconds)
+    if not pace:
+        return None
+    work = left - sum(item.fraction for item in running)
+    alone = max(1 - min(item.fraction for item in running), 0.0)
+    return max(work / len(running), alone) * sum(pace) / len(pace)
+
+
+def _is_total(name: str) -> bool:
+    return name.startswith("seconds_") and name != "seconds_stages"
