@@ -22,7 +22,7 @@ Array = NDArray[Any]
 OUTSIDE = -1
 """Face id of a pixel that no triangle covers."""
 
-TOLERANCE = 1e-7
+TOLERANCE = 1e-5
 """Barycentric slack: rounding opens no cracks between triangles and no gap at the border."""
 
 MIN_AREA = 1e-9
