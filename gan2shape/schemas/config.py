@@ -74,6 +74,8 @@ class EllipsoidConfig(Settings):
     radius: float = Field(default=0.4, gt=0)
     near: float = 0.91
     far: float = 1.02
+    extent: float = Field(default=1.0, gt=0)
+    """Axes of the ellipse as a share of the mask's bounding box; 1.41 takes in the box's corners."""
 
 
 class NetworkConfig(Settings):
@@ -122,6 +124,9 @@ class OptimizationConfig(Settings):
     weight_decay: float = Field(default=5e-4, ge=0)
     perceptual_weight: float = Field(default=0.5, ge=0)
     smoothness_weight: float = Field(default=0.01, ge=0)
+    view_weight: float = Field(default=0.0, ge=0)
+    """Weight on the distance between a projected sample's predicted view and the view of the pseudo
+    sample that it was made from, in standard deviations of the prior. Not in the paper (0)."""
     feature_blocks: Positive = 4
     """Discriminator blocks whose features are compared."""
     collapse_ratio: float = Field(default=0.05, ge=0)

@@ -1,0 +1,187 @@
+"""The working state of a group: images whose shapes are found by one set of networks."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
+from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
+from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.errors import UserError
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is given for N images.
+
+    ids: N names; they, not the order, seed the group's random numbers.
+    images: (N, 3, S, S) float32 in [-1, 1].
+    masks: (N, S, S) float32, 1 on the object.
+    latents: (N, D) in the generator's W.
+    """
+
+    ids: list[str]
+    images: Tensor
+    masks: Tensor
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class ProjectedSamples:
+    """K images per target that the GAN made of the current shape's renderings (step 2).
+
+    images: (N, K, 3, S, S) float16 in [-1, 1].
+    masks: (N, K, S, S) bool, where the rendering that each was made from covers the frame.
+    views: (N, K, 6), the views of those renderings.
+    """
+
+    images: Tensor
+    masks: Tensor
+    views: Tensor
+
+
+@dataclass
+class Group:
+    """Targets, networks and progress of one group; the steps change it in place."""
+
+    targets: Targets
+    config: RunConfig
+    camera: Camera
+    gan: Gan
+    networks: ShapeNetworks
+    encoder: OffsetEncoder
+    perceptual: PerceptualLoss
+    features: PerceptualLoss
+    inverted: Tensor
+    """What the generator makes of the targets' latents, (N, 3, S, S)."""
+    random: Generator
+    failures: list[str | None]
+    samples: ProjectedSamples | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.targets.images.device
+
+    def active(self) -> Tensor:
+        """Indices of the images that have not failed, (A,) int64."""
+        alive = [index for index, reason in enumerate(self.failures) if reason is None]
+        return torch.tensor(alive, device=self.device, dtype=torch.long)
+
+    def draw(self, count: int) -> Tensor:
+        """Indices of `count` images still active, without repetition while there are enough."""
+        active = self.active()
+        rounds = -(-count // len(active))
+        order = [
+            active[torch.randperm(len(active), generator=self.random, device=self.random.device)]
+            for _ in range(rounds)
+        ]
+        return torch.cat(order)[:count]
+
+    def fail(self, index: int, reason: str) -> None:
+        """End one image with the first reason given for it."""
+        self.failures[index] = self.failures[index] or reason
+
+    def loss_masks(self, index: Tensor) -> Tensor:
+        """Pixels (B, S, S) of the inputs that losses may compare.
+
+        Only given masks restrict them: a plain background is an observation of its own, which
+        tells where the silhouette is.
+        """
+        masks = self.targets.masks[index]
+        return masks if self.config.mask == "given" else torch.ones_like(masks)
+
+
+def new_group(
+    targets: Targets, gan: Gan, config: RunConfig, lpips: PerceptualLoss | None = None
+) -> Group:
+    """A group with freshly initialised networks, seeded by the run's seed and the images' ids.
+
+    Raises:
+        UserError: the sizes of images, masks, latents and GAN do not fit each other, or the GAN
+            has no discriminator.
+    """
+    count, _, size, _ = targets.images.shape
+    if gan.discriminator is None:
+        raise UserError(
+            f"{gan.source} holds no discriminator, whose features compare images; "
+            "use a checkpoint that has the key 'd'."
+        )
+    if not size == config.camera.size == gan.generator.size:
+        raise UserError(
+            f"The images have {size} pixels, the settings {config.camera.size} and the GAN "
+            f"{gan.source} {gan.generator.size}; they must be equal."
+        )
+    if targets.latents.shape != (count, gan.generator.style_dim):
+        raise UserError(
+            f"The latents have shape {tuple(targets.latents.shape)}, but {count} images and this "
+            f"GAN need ({count}, {gan.generator.style_dim})."
+        )
+    depth = len(gan.generator.mapping) - 1
+    if config.latent.mapping_layers > depth:
+        raise UserError(
+            f"latent.mapping_layers is {config.latent.mapping_layers}, but the mapping network of "
+            f"{gan.source} has {depth} layers; set it to {depth} or less."
+        )
+    device = targets.images.device
+    camera = Camera.from_config(config.camera)
+    seed = group_seed(config.seed, targets.ids)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = ShapeNetworks(camera, config.networks)
+        width = config.networks.width or max(4096 // size, 16)
+        encoder = OffsetEncoder(size, width, gan.generator.style_dim)
+    features = discriminator_distance(gan.discriminator, config.optimization.feature_blocks)
+    with torch.no_grad(), autocast(device, config.precision):
+        inverted = gan.generator(targets.latents).float()
+    return Group(
+        targets=targets,
+        config=config,
+        camera=camera,
+        gan=gan,
+        networks=networks.to(device),
+        encoder=encoder.to(device=device, memory_format=torch.channels_last),
+        perceptual=lpips or features,
+        features=features,
+        inverted=inverted,
+        random=Generator(device=device).manual_seed(seed),
+        failures=[
+            None if bool(torch.isfinite(latent).all()) else "its latent is not finite"
+            for latent in targets.latents
+        ],
+    )
+
+
+def group_seed(seed: int, ids: list[str]) -> int:
+    """A 63-bit seed from the run's seed and the images in the group, whatever their order."""
+    text = "\n".join([str(seed), *sorted(ids)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def group_state(group: Group) -> dict[str, Any]:
+    """All that the steps changed, as plain values and tensors that `torch.save` takes."""
+    samples = group.samples
+    return {
+        "networks": group.networks.state_dict(),
+        "encoder": group.encoder.state_dict(),
+        "random": group.random.get_state(),
+        "failures": list(group.failures),
+        "samples": samples
+        and {"images": samples.images, "masks": samples.masks, "views": samples.views},
+    }
+
+
+def restore_group(group: Group, state: dict[str, Any]) -> None:
+    """Put a `group_state` back into a group made from the same targets and settings."""
+    group.networks.load_state_dict(state["networks"])
+    group.encoder.load_state_dict(state["encoder"])
+    group.random.set_state(state["random"])
+    group.failures = list(state["failures"])
+    group.samples = state["samples"] and ProjectedSamples(**state["samples"])

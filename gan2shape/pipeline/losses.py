@@ -1,0 +1,43 @@
+"""Losses per target, so that one image's trouble can be told from the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gan2shape.pipeline.stylegan2.discriminator import Discriminator
+
+PerceptualLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(images (B, 3, S, S), targets (B, 3, S, S), masks (B, S, S)) to distances (B,)."""
+
+
+def masked_l1(images: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
+    """Mean absolute difference over the masked pixels of every image.
+
+    Args:
+        images, targets: (B, C, H, W).
+        masks: (B, H, W) weights in [0, 1].
+    Returns:
+        (B,); 0 where a mask is empty.
+    """
+    weighted = ((images - targets).abs().mean(1) * masks).sum((1, 2))
+    return weighted / masks.sum((1, 2)).clamp(min=1)
+
+
+def discriminator_distance(discriminator: Discriminator, blocks: int) -> PerceptualLoss:
+    """Masked L1 between the discriminator's features, summed over its first blocks (section 3.2)."""
+
+    def distance(images: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = discriminator.features(targets, blocks)
+        found = discriminator.features(images, blocks)
+        total = images.new_zeros(len(images))
+        for ours, theirs in zip(found, wanted, strict=True):
+            weights = functional.interpolate(masks[:, None], ours.shape[-2:], mode="area")[:, 0]
+            total = total + masked_l1(ours.float(), theirs.float(), weights)
+        return total
+
+    return distance

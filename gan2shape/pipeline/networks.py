@@ -1,0 +1,174 @@
+"""The networks of one image set: depth, albedo, view, light, and the latent-offset encoder."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gan2shape.pipeline.camera import Camera
+from gan2shape.schemas.config import NetworkConfig
+
+CODE_CHANNELS = 256
+BORDER_COLUMNS = 2
+
+
+class EncoderDecoder(nn.Module):
+    """Image to map: the "EDDeconv" of Unsup3d, one level deeper per doubling of the size above 64.
+
+    The last convolution runs in float32 under autocast: depth needs more than bfloat16's 8 bits.
+    """
+
+    def __init__(self, size: int, width: int, out_channels: int) -> None:
+        super().__init__()
+        levels = int(math.log2(size)) - 2
+        widths = [width * min(2**level, 8) for level in range(levels)]
+        self.encoder = nn.Sequential(
+            *[
+                layer
+                for level, channels in enumerate(widths)
+                for layer in (
+                    nn.Conv2d(3 if level == 0 else widths[level - 1], channels, 4, 2, 1, bias=False),
+                    *([_group_norm(channels)] if level < levels - 1 else []),
+                    nn.LeakyReLU(0.2, inplace=True),
+                )
+            ],
+            nn.Conv2d(widths[-1], CODE_CHANNELS, 4, bias=False),
+            nn.ReLU(inplace=True),
+        )
+        decoder: list[nn.Module] = [
+            nn.ConvTranspose2d(CODE_CHANNELS, widths[-1], 4, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(widths[-1], widths[-1], 3, padding=1, bias=False),
+            nn.ReLU(inplace=True),
+        ]
+        for below, channels in zip(widths[:0:-1], widths[-2::-1], strict=True):
+            decoder += [
+                nn.ConvTranspose2d(below, channels, 4, 2, 1, bias=False),
+                _group_norm(channels),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                _group_norm(channels),
+                nn.ReLU(inplace=True),
+            ]
+        decoder += [
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(width, width, 5, padding=2, bias=False),
+            _group_norm(width),
+            nn.ReLU(inplace=True),
+        ]
+        self.decoder = nn.Sequential(*decoder)
+        self.head = nn.Conv2d(width, out_channels, 5, padding=2, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) to raw maps (B, out_channels, S, S), float32 and unbounded."""
+        features = self.decoder(self.encoder(images))
+        with torch.autocast(images.device.type, enabled=False):
+            return self.head(features.float())
+
+
+class VectorEncoder(nn.Module):
+    """Image to a few numbers in [-1, 1]: strided convolutions and a tanh."""
+
+    def __init__(self, size: int, width: int, outputs: int) -> None:
+        super().__init__()
+        levels = int(math.log2(size)) - 2
+        widths = [3, *(width * min(2**level, 8) for level in range(levels))]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(widths[-1], widths[-1], 4, bias=False), nn.ReLU(inplace=True)]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], outputs, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) to (B, outputs), float32 in [-1, 1]."""
+        features = self.features(images).flatten(1)
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.tanh(self.head(features.float()))
+
+
+class _DownBlock(nn.Module):
+    """Residual block that halves the resolution."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(before, after, 4, 2, 1, bias=False),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(after, after, 3, padding=1, bias=False),
+        )
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(before, after, 1, bias=False))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (self.residual(features) + self.shortcut(features)) * math.sqrt(0.5)
+
+
+class OffsetEncoder(nn.Module):
+    """Image to a code of the GAN's style dimension, which step 2 turns into a latent offset."""
+
+    def __init__(self, size: int, width: int, style_dim: int) -> None:
+        super().__init__()
+        levels = int(math.log2(size)) - 2
+        widths = [width * min(2**level, 8) for level in range(levels)]
+        self.features = nn.Sequential(
+            nn.Conv2d(3, widths[0], 4, 2, 1),
+            *[_DownBlock(a, b) for a, b in zip(widths, widths[1:], strict=False)],
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(widths[-1], 2 * widths[-1], 4),
+            nn.LeakyReLU(0.2, inplace=True),
+        )
+        self.head = nn.Linear(2 * widths[-1], style_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) to codes (B, style_dim), float32 and unbounded."""
+        features = self.features(images).flatten(1)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.head(features.float())
+
+
+class ShapeNetworks(nn.Module):
+    """Depth, albedo, view and light of an image in the units of the scene."""
+
+    view_scale: Tensor
+
+    def __init__(self, camera: Camera, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.width or max(4096 // camera.size, 16)
+        self.camera = camera
+        self.depth_net = EncoderDecoder(camera.size, width, 1)
+        self.albedo_net = EncoderDecoder(camera.size, width, 3)
+        self.view_net = VectorEncoder(camera.size, width, 6)
+        self.light_net = VectorEncoder(camera.size, width, 4)
+        turn = math.radians(config.max_view_degrees)
+        scale = [turn] * 3 + [config.max_shift] * 2 + [config.max_shift_z]
+        self.register_buffer("view_scale", torch.tensor(scale), persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def depth(self, images: Tensor) -> Tensor:
+        """Canonical depth (B, S, S) within [min_depth, max_depth]; flat at the left and right border."""
+        camera = self.camera
+        raw = self.depth_net(images)[:, 0]
+        unit = torch.tanh(raw - raw.mean((1, 2), keepdim=True))
+        depth = 0.5 * ((1 + unit) * camera.max_depth + (1 - unit) * camera.min_depth)
+        border = 0.7 * camera.max_depth + 0.3 * camera.min_depth
+        inner = depth[:, :, BORDER_COLUMNS:-BORDER_COLUMNS]
+        return nn.functional.pad(inner, (BORDER_COLUMNS, BORDER_COLUMNS), value=border)
+
+    def albedo(self, images: Tensor) -> Tensor:
+        """Canonical albedo (B, 3, S, S) in [-1, 1]."""
+        return torch.tanh(self.albedo_net(images))
+
+    def view(self, images: Tensor) -> Tensor:
+        """View (B, 6): rotations x, y, z in radians and translations x, y, z in scene units."""
+        return self.view_net(images) * self.view_scale
+
+    def light(self, images: Tensor) -> Tensor:
+        """Light (B, 4) in [-1, 1]: ambient, diffuse, direction x and y."""
+        return self.light_net(images)
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(channels // 4, 1), channels)

@@ -1,0 +1,23 @@
+"""Which arithmetic the networks run in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware (elsewhere it is slower than float32)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Context in which convolutions and products run in `precision` ("auto", "float32", "bfloat16").
+
+    Parameters, losses and all geometry stay in float32.
+    """
+    enabled = precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

@@ -1,0 +1,40 @@
+"""Step 0: the ellipsoid that the depth network starts from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gan2shape.pipeline.camera import Camera
+from gan2shape.schemas.config import EllipsoidConfig
+
+
+def ellipsoid_depth(masks: Tensor, camera: Camera, config: EllipsoidConfig) -> Tensor:
+    """Ellipsoidal cap over each mask's bounding box, at `far` outside it (GAN2Shape, section 3.1).
+
+    Args:
+        masks: object masks (B, S, S) in {0, 1}; an empty one counts as the whole frame.
+    Returns:
+        depth (B, S, S) in scene units.
+    """
+    top, bottom = _extent(masks.amax(2))
+    left, right = _extent(masks.amax(1))
+    pixels = torch.arange(camera.size, device=masks.device, dtype=masks.dtype)
+    half_height = ((bottom - top) / 2).clamp(min=1) * config.extent
+    half_width = ((right - left) / 2).clamp(min=1) * config.extent
+    y = (pixels - ((top + bottom) / 2)[:, None]) / half_height[:, None]  # (B, S)
+    x = (pixels - ((left + right) / 2)[:, None]) / half_width[:, None]
+    squared = y.square()[:, :, None] + x.square()[:, None, :]  # (B, S, S)
+    rim = config.radius**2 - (config.radius - (config.far - config.near)) ** 2
+    cap = config.radius - (config.radius**2 - squared.clamp(max=1) * rim).sqrt() + config.near
+    return torch.where(squared <= 1, cap, config.far)
+
+
+def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last occupied index of every row (B, S); the whole row where none is."""
+    occupied = torch.where(occupied.amax(1, keepdim=True) > 0, occupied, torch.ones_like(occupied))
+    size = occupied.shape[1]
+    index = torch.arange(size, device=occupied.device, dtype=occupied.dtype)
+    first = torch.where(occupied > 0, index, size).amin(1)
+    last = torch.where(occupied > 0, index, -1.0).amax(1)
+    return first, last

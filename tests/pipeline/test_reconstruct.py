@@ -1,0 +1,177 @@
+"""The optimisation on the shipped GAN's own images: small, but with all its real parts."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
+from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
+from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.errors import UserError
+
+SETTINGS: dict[str, Any] = {
+    "networks": {"width": 8},
+    "ellipsoid": {"iterations": 5},
+    "optimization": {
+        "cycles": [{"step1": 3, "step2": 3, "step3": 3}, {"step1": 2, "step2": 2, "step3": 2}],
+        "batch": 4,
+        "images_per_batch": 2,
+        "projected_samples": 4,
+        "learning_rate": 1e-3,
+        # Three iterations do not teach the encoder to follow a view; collapse has its own test.
+        "collapse_ratio": 0.0,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def gan() -> Gan:
+    return load_gan("heads64")
+
+
+@pytest.fixture(scope="module")
+def targets(gan: Gan) -> Targets:
+    noise = torch.randn(2, gan.generator.style_dim, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        latents = gan.generator.mapping(noise)
+        images = gan.generator(latents).float().clamp(-1, 1).contiguous()
+    masks = (images.mean(1) > -0.9).float()
+    return Targets(["a", "b"], images, masks, latents)
+
+
+def _config(**changes: Any) -> RunConfig:
+    tree = {**SETTINGS, **changes}
+    tree["optimization"] = {**SETTINGS["optimization"], **changes.get("optimization", {})}
+    return RunConfig.model_validate(tree)
+
+
+def _equal(first: Shapes, second: Shapes) -> bool:
+    names = ("depth", "albedo", "normal", "view", "light", "reconstruction")
+    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in names)
+
+
+def test_all_iterations_are_reported_and_all_outputs_have_their_shapes(
+    gan: Gan, targets: Targets
+) -> None:
+    config = _config()
+    calls: list[tuple[str, int, int]] = []
+    shapes = reconstruct(targets, gan, config, on_progress=lambda *call: calls.append(call))
+    total = iterations_total(config)
+    assert [done for _, done, _ in calls] == list(range(1, total + 1))
+    assert {of for _, _, of in calls} == {total}
+    assert calls[0][0] == "ellipsoid"
+    assert calls[-1][0] == "cycle 2/2, shape"
+    assert shapes.failures == [None, None]
+    assert shapes.depth.shape == (2, 64, 64)
+    assert shapes.normal.shape == (2, 64, 64, 3)
+    assert torch.allclose(shapes.normal.norm(dim=-1), torch.ones(2, 64, 64), atol=1e-5)
+    assert shapes.reconstruction.shape == shapes.albedo.shape == (2, 3, 64, 64)
+    assert shapes.view.shape == (2, 6)
+    assert shapes.light.shape == (2, 4)
+    assert shapes.losses["photometric"].shape == (2,)
+    assert set(shapes.seconds) == {"prior", "step1", "step2", "step3"}
+
+
+def test_a_checkpoint_goes_on_to_the_same_result(gan: Gan, targets: Targets) -> None:
+    config = _config()
+    saved: list[bytes] = []
+
+    def keep(state: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        saved.append(buffer.getvalue())
+
+    whole = reconstruct(targets, gan, config, on_checkpoint=keep)
+    assert len(saved) == 7  # the ellipsoid and two cycles of three steps
+    for cut in (0, 2, 4, 6):
+        state = torch.load(io.BytesIO(saved[cut]), weights_only=True)
+        assert _equal(reconstruct(targets, gan, config, state=state), whole)
+
+
+def test_the_order_of_the_images_does_not_seed_the_group(gan: Gan, targets: Targets) -> None:
+    config = _config(ellipsoid={"iterations": 0}, optimization={"cycles": []})
+    swapped = Targets(
+        targets.ids[::-1],
+        targets.images.flip(0),
+        targets.masks.flip(0),
+        targets.latents.flip(0),
+    )
+    first, second = reconstruct(targets, gan, config), reconstruct(swapped, gan, config)
+    assert torch.allclose(first.depth, second.depth.flip(0), atol=1e-5)
+    other = reconstruct(targets, gan, _config(seed=1, optimization={"cycles": []}))
+    assert not torch.allclose(first.depth, other.depth, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"latent": {"regularize": False}},
+        {"latent": {"relative": False, "mapping_layers": 2}},
+        {"mask": "given"},
+        {"optimization": {"symmetry_step1": "always", "symmetry_step3": "never"}},
+        {"optimization": {"view_weight": 0.1}},
+        {"precision": "float32"},
+    ],
+    ids=["unregularized", "absolute", "masked", "asymmetric", "views", "float32"],
+)
+def test_every_variant_runs_and_differs(
+    gan: Gan, targets: Targets, changes: dict[str, Any]
+) -> None:
+    shapes = reconstruct(targets, gan, _config(**changes))
+    assert shapes.failures == [None, None]
+    assert shapes.depth.isfinite().all()
+    if changes != {"precision": "float32"}:
+        assert not _equal(shapes, reconstruct(targets, gan, _config()))
+
+
+def test_a_latent_that_is_not_finite_ends_its_image_alone(gan: Gan, targets: Targets) -> None:
+    latents = targets.latents.clone()
+    latents[1] = float("nan")
+    broken = Targets(targets.ids, targets.images, targets.masks, latents)
+    shapes = reconstruct(broken, gan, _config())
+    assert shapes.failures == [None, "its latent is not finite"]
+    assert shapes.depth[0].isfinite().all()
+    assert shapes.depth[1].isnan().all()
+    assert shapes.losses["photometric"].isnan().tolist() == [False, True]
+
+
+def test_an_image_that_is_not_finite_ends_itself_alone(gan: Gan, targets: Targets) -> None:
+    images = targets.images.clone()
+    images[0, 0, 5, 5] = float("nan")
+    broken = Targets(targets.ids, images, targets.masks, targets.latents)
+    shapes = reconstruct(broken, gan, _config())
+    assert shapes.failures == ["its loss is not finite", None]
+    assert shapes.depth[1].isfinite().all()
+
+
+def test_nothing_left_is_not_an_error(gan: Gan, targets: Targets) -> None:
+    latents = torch.full_like(targets.latents, float("nan"))
+    broken = Targets(targets.ids, targets.images, targets.masks, latents)
+    shapes = reconstruct(broken, gan, _config())
+    assert shapes.failures == ["its latent is not finite"] * 2
+
+
+def test_collapse_is_noticed(gan: Gan, targets: Targets) -> None:
+    shapes = reconstruct(targets, gan, _config(optimization={"collapse_ratio": 1e3}))
+    assert all(reason and "collapse" in reason for reason in shapes.failures)
+
+
+def test_sizes_that_do_not_fit_are_explained(gan: Gan, targets: Targets) -> None:
+    with pytest.raises(UserError, match="must be equal"):
+        reconstruct(targets, gan, _config(camera={"size": 128}))
+    short = Targets(targets.ids, targets.images, targets.masks, targets.latents[:, :7])
+    with pytest.raises(UserError, match="latents have shape"):
+        reconstruct(short, gan, _config())
+
+
+def test_step_1_lowers_the_reconstruction_error(gan: Gan, targets: Targets) -> None:
+    losses = []
+    for iterations in (0, 60):
+        cycle = {"step1": iterations, "step2": 0, "step3": 0}
+        shapes = reconstruct(targets, gan, _config(optimization={"cycles": [cycle]}))
+        losses.append(shapes.losses["photometric"])
+    assert (losses[1] < 0.8 * losses[0]).all()
