@@ -1,0 +1,180 @@
+"""Pictures of some reconstructions, as data URIs that a page can hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan2shape.jobs import store
+from gan2shape.jobs.images import ImageError, load_image
+from gan2shape.jobs.summary import RunSummary, manifest_rows
+from gan2shape.jobs.truth import load_truth
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.edit import turn
+from gan2shape.pipeline.geometry import normals_from_depth
+from gan2shape.pipeline.render import render_depth
+from gan2shape.pipeline.shading import shade
+
+Pixels = npt.NDArray[np.floating[Any]]
+
+LIMIT = 24
+"""Images of a run that are shown unless asked otherwise."""
+TURN_DEGREES = 35.0
+CLAY_COLOUR = (0.96, 0.94, 0.90)
+CLAY_LIGHT = (-0.76, 0.76, -0.55, -0.6)
+"""Ambient 0.12, diffuse 0.88: nothing is clipped, so that every slope shows."""
+BATCH = 16
+COLUMNS = {
+    "input": "Input",
+    "reconstruction": "Reconstruction",
+    "albedo": "Albedo",
+    "shape": "Shape",
+    "truth": "True shape",
+    "left": f"Turned {TURN_DEGREES:.0f}° left",
+    "right": f"Turned {TURN_DEGREES:.0f}° right",
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An image to show, and why it was chosen."""
+
+    row: int
+    position: int
+    """Index among the images that are done."""
+    tag: str | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of the gallery."""
+
+    image_id: str
+    tag: str | None
+    side: float | None
+    mad_degrees: float | None
+    relief_scale: float | None
+    pictures: dict[str, str | None]
+    """Names of `COLUMNS` to data URIs; None where the file is gone."""
+
+
+def choose(summary: RunSummary, limit: int = LIMIT) -> list[Chosen]:
+    """The best, the median and the worst image by MAD, then the first ones, `limit` in all.
+
+    All images in their own order, best and worst marked, where there are no more than `limit`.
+    """
+    mad = summary.method.scores["mad_degrees"]
+    scored = np.flatnonzero(np.isfinite(mad))
+    tags: dict[int, str] = {}
+    if scored.size >= 3:
+        order = scored[np.argsort(mad[scored], kind="stable")]
+        tags = {int(order[0]): "best", int(order[order.size // 2]): "median"}
+        tags[int(order[-1])] = "worst"
+    if summary.done <= limit:
+        positions = list(range(summary.done))
+    else:
+        first = [i for i in range(summary.done) if i not in tags]
+        positions = [*tags, *first][:limit]
+    return [Chosen(int(summary.rows[i]), i, tags.get(i)) for i in positions]
+
+
+def gallery(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
+    """Pictures of the chosen images of a run, reading only their rows."""
+    for start in range(0, len(chosen), BATCH):
+        yield from _entries(summary, chosen[start : start + BATCH])
+
+
+def thumbnail(uri: str, size: int) -> str | None:
+    """The input image as the run sees it, or `None` when it cannot be read."""
+    try:
+        return data_uri(load_image(uri, size).pixels)
+    except ImageError:
+        return None
+
+
+def _entries(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
+    run, rows = summary.run, [item.row for item in chosen]
+    names = ("depth", "albedo", "view", "light", "mask", "reconstruction")
+    arrays = {name: store.read_rows(run.path, name, rows) for name in names}
+    tensors = {name: torch.from_numpy(values.astype(np.float32)) for name, values in arrays.items()}
+    camera = Camera.from_config(run.record.config.camera)
+    columns = _rendered(tensors, camera)
+    scores = summary.method.scores
+    for i, (item, entry) in enumerate(zip(chosen, manifest_rows(run, rows), strict=True)):
+        pictures = {
+            "input": thumbnail(entry["uri"], camera.size),
+            "truth": _truth(entry, run, camera),
+        }
+        pictures |= {name: values[i] for name, values in columns.items()}
+        yield Entry(
+            image_id=entry["image_id"],
+            tag=item.tag,
+            side=_number(scores["side"][item.position]),
+            mad_degrees=_number(scores["mad_degrees"][item.position]),
+            relief_scale=_number(scores["relief_scale"][item.position]),
+            pictures={name: pictures[name] for name in COLUMNS},
+        )
+
+
+def _rendered(tensors: dict[str, Tensor], camera: Camera) -> dict[str, list[str]]:
+    """Data URIs by column, one for each of the N images of `tensors`."""
+    depth, view, mask = tensors["depth"], tensors["view"], tensors["mask"] * 1.0
+    angle = math.radians(TURN_DEGREES)
+    turns = torch.tensor([[0.0, angle, 0.0], [0.0, -angle, 0.0]])
+    turned = turn(depth, tensors["albedo"], view, tensors["light"], turns, camera)
+    seen, inside = render_depth(depth, view, camera)
+    shape, mask = clay(seen, camera), mask * inside
+    return {
+        "reconstruction": [_uri(image) for image in tensors["reconstruction"]],
+        "albedo": [_uri(image) for image in tensors["albedo"]],
+        "shape": [_uri(image, alpha) for image, alpha in zip(shape, mask, strict=True)],
+        "left": [_uri(image) for image in turned[:, 0]],
+        "right": [_uri(image) for image in turned[:, 1]],
+    }
+
+
+def _truth(entry: dict[str, str], run: store.Run, camera: Camera) -> str | None:
+    if not entry["truth_uri"]:
+        return None
+    try:
+        depth, mask = (torch.from_numpy(a) for a in load_truth(entry, run.record.config.camera))
+    except ImageError:
+        return None
+    return _uri(clay(depth[None], camera)[0], mask)
+
+
+def clay(depth: Tensor, camera: Camera) -> Tensor:
+    """Pictures (N, 3, S, S) in [-1, 1] of depth (N, S, S) alone, lit from the upper left."""
+    light = depth.new_tensor(CLAY_LIGHT).expand(len(depth), 4)
+    colour = (depth.new_tensor(CLAY_COLOUR) * 2 - 1).view(1, 3, 1, 1)
+    albedo = colour.expand(len(depth), 3, *depth.shape[1:])
+    return shade(albedo, normals_from_depth(depth, camera), light)
+
+
+def _uri(image: Tensor, alpha: Tensor | None = None) -> str:
+    """Picture of an image (3, S, S) in [-1, 1], transparent where alpha (S, S) is 0."""
+    pixels = image.permute(1, 2, 0).numpy() / 2 + 0.5
+    return data_uri(pixels, None if alpha is None else alpha.numpy())
+
+
+def data_uri(pixels: Pixels, alpha: Pixels | None = None) -> str:
+    """WebP data URI of (S, S, 3) in [0, 1] with alpha (S, S) in [0, 1]."""
+    channels = pixels if alpha is None else np.dstack([pixels, alpha])
+    values = np.round(np.nan_to_num(channels).clip(0, 1) * 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "WEBP", quality=92, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
