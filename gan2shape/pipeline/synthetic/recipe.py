@@ -30,18 +30,32 @@ _LOPSIDED = ("trans-out", "septumangle")
 _LOPSIDED_SHARE = 0.2
 
 # Skin, as displayed (0 to 1): the middle of each ethnicity's tones.
-_SKIN = np.array([[0.42, 0.27, 0.20], [0.80, 0.62, 0.48], [0.86, 0.66, 0.56]])
+_SKIN = np.array([[0.42, 0.27, 0.20], [0.77, 0.59, 0.45], [0.82, 0.63, 0.53]])
 _LIPS = np.array([[0.48, 0.24, 0.22], [0.72, 0.38, 0.36], [0.76, 0.38, 0.37]])
+_BRIGHTEST_SKIN = 0.82  # full light does not saturate it
+_BROW_BROWN = np.array([0.20, 0.12, 0.08])
 # Black, brown, ginger, blond, grey.
 HAIR = np.array(
-    [[0.07, 0.06, 0.06], [0.26, 0.16, 0.10], [0.52, 0.24, 0.10], [0.74, 0.58, 0.30], [0.62, 0.62, 0.63]]
+    [
+        [0.07, 0.06, 0.06],
+        [0.26, 0.16, 0.10],
+        [0.52, 0.24, 0.10],
+        [0.74, 0.58, 0.30],
+        [0.62, 0.62, 0.63],
+    ]
 )
 _HAIR_CHANCES = np.array(
     [[0.75, 0.15, 0.02, 0.02, 0.06], [0.70, 0.20, 0.02, 0.02, 0.06], [0.14, 0.30, 0.16, 0.24, 0.16]]
 )
 # Dark brown, brown, green, blue, grey.
 _IRIS = np.array(
-    [[0.16, 0.09, 0.06], [0.32, 0.19, 0.10], [0.30, 0.38, 0.22], [0.25, 0.42, 0.62], [0.42, 0.48, 0.52]]
+    [
+        [0.16, 0.09, 0.06],
+        [0.32, 0.19, 0.10],
+        [0.30, 0.38, 0.22],
+        [0.25, 0.42, 0.62],
+        [0.42, 0.48, 0.52],
+    ]
 )
 _IRIS_CHANCES = np.array(
     [[0.75, 0.23, 0.02, 0.0, 0.0], [0.70, 0.28, 0.02, 0.0, 0.0], [0.10, 0.26, 0.16, 0.34, 0.14]]
@@ -88,7 +102,8 @@ def sample_head(seed: int, model: HeadModel, attempt: int = 0) -> HeadParameters
     rng = np.random.RandomState(np.random.MT19937(entropy))  # its streams never change with NumPy
     ethnicity = rng.dirichlet([0.7, 0.7, 0.7])
     phenotypes = {
-        name: float(rng.uniform(*_PHENOTYPE_RANGES.get(name, _PHENOTYPE_RANGE))) for name in PHENOTYPES
+        name: float(rng.uniform(*_PHENOTYPE_RANGES.get(name, _PHENOTYPE_RANGE)))
+        for name in PHENOTYPES
     }
     phenotypes.update(zip(_RACES, map(float, ethnicity), strict=True))
     controls = _local_changes(rng, model) | _expression(rng)
@@ -98,7 +113,7 @@ def sample_head(seed: int, model: HeadModel, attempt: int = 0) -> HeadParameters
         phenotypes=phenotypes,
         controls=controls,
         colours=_colours(rng, ethnicity, phenotypes),
-        scale=float(0.92 * np.exp(np.clip(rng.normal(0, 0.03), -0.07, 0.07))),
+        scale=float(0.88 * np.exp(np.clip(rng.normal(0, 0.035), -0.08, 0.08))),
         view=_view(rng),
         light=_light(rng),
     )
@@ -106,7 +121,9 @@ def sample_head(seed: int, model: HeadModel, attempt: int = 0) -> HeadParameters
 
 def local_change_labels(model: HeadModel) -> list[str]:
     """The face shape controls that are sampled: positive names as anny spells them."""
-    names = [label.split(":")[1] for label in model.shape_labels if label.startswith("local_change:")]
+    names = [
+        label.split(":")[1] for label in model.shape_labels if label.startswith("local_change:")
+    ]
     return [name for name in names[::2] if _is_sampled(name)]
 
 
@@ -137,11 +154,15 @@ def _local_changes(rng: np.random.RandomState, model: HeadModel) -> dict[str, fl
 def _expression(rng: np.random.RandomState) -> dict[str, float]:
     both = {
         "mouthSmile": rng.uniform(-0.1, 0.7),
-        "eyeBlink": rng.uniform(0.0, 0.2),
-        "eyeSquint": rng.uniform(0.0, 0.3),
+        "eyeBlink": rng.uniform(-0.1, 0.12),
+        "eyeSquint": rng.uniform(-0.2, 0.25),
+        "eyeWide": rng.uniform(0.0, 0.4),
         "browDown": max(0.0, rng.normal(0, 0.25)),
     }
-    actions = {"jawOpen": max(0.0, rng.normal(0, 0.12)), "browInnerUp": max(0.0, rng.normal(0, 0.25))}
+    actions = {
+        "jawOpen": max(0.0, rng.normal(0, 0.12)),
+        "browInnerUp": max(0.0, rng.normal(0, 0.25)),
+    }
     for name, value in both.items():
         actions[f"{name}Left"] = actions[f"{name}Right"] = value
     return {name: float(np.clip(value, 0, 0.8)) for name, value in actions.items()}
@@ -150,17 +171,18 @@ def _expression(rng: np.random.RandomState) -> dict[str, float]:
 def _colours(
     rng: np.random.RandomState, ethnicity: NDArray[np.float64], phenotypes: dict[str, float]
 ) -> Colours:
-    skin = (ethnicity @ _SKIN) * np.exp(rng.normal(0, 0.10)) * np.exp(rng.normal(0, 0.03, 3))
+    skin = (ethnicity @ _SKIN) * np.exp(rng.normal(0, 0.10)) * np.exp(rng.normal(0, 0.015, 3))
+    skin *= min(1.0, _BRIGHTEST_SKIN / skin.max())
     lips = (ethnicity @ _LIPS) * np.exp(rng.normal(0, 0.08)) * np.exp(rng.normal(0, 0.04, 3))
     hair = HAIR[rng.choice(5, p=ethnicity @ _HAIR_CHANCES)] * np.exp(rng.normal(0, 0.12))
     iris = _IRIS[rng.choice(5, p=ethnicity @ _IRIS_CHANCES)] * np.exp(rng.normal(0, 0.1))
     # anny's gender runs from male (0) to female (1).
     maleness = 1.0 - phenotypes["gender"]
     return Colours(
-        skin=np.clip(skin, 0.12, 0.92),
+        skin=skin,
         lips=np.clip(0.75 * lips + 0.25 * skin, 0.1, 0.9),
         hair=np.clip(hair, 0.03, 0.85),
-        brows=np.clip(0.6 * hair, 0.03, 0.45),
+        brows=np.clip(0.35 * hair + 0.2 * _BROW_BROWN + 0.1 * skin, 0.03, 0.4),
         iris=np.clip(iris, 0.03, 0.8),
         noise_seed=int(rng.randint(1 << 30)),
         blush=float(rng.uniform(0.2, 1.0)),
@@ -178,12 +200,14 @@ def _view(rng: np.random.RandomState) -> NDArray[np.float64]:
     pitch = rng.normal(0, 0.07)
     yaw = np.clip(rng.normal(0, 0.32), -0.8, 0.8)
     roll = rng.normal(0, 0.04)
-    shift = np.clip(rng.normal(0, 0.003, 2), -0.008, 0.008)
+    shift = np.clip(rng.normal(0, 0.004, 2), -0.01, 0.01)
     return np.array([np.clip(pitch, -0.2, 0.2), yaw, np.clip(roll, -0.12, 0.12), *shift, 0.0])
 
 
 def _light(rng: np.random.RandomState) -> NDArray[np.float64]:
     ambient = rng.uniform(0.35, 0.6)
     diffuse = rng.uniform(0.45, 0.85)
-    diffuse = min(diffuse, 1.3 - ambient)  # keeps bright skin from washing out
-    return np.array([2 * ambient - 1, 2 * diffuse - 1, rng.uniform(-0.9, 0.9), rng.uniform(-0.5, 0.5)])
+    diffuse = min(diffuse, 1.2 - ambient)  # keeps bright skin from washing out
+    return np.array(
+        [2 * ambient - 1, 2 * diffuse - 1, rng.uniform(-0.9, 0.9), rng.uniform(-0.5, 0.5)]
+    )

@@ -47,20 +47,46 @@ def draw_heads(seeds: Iterable[int], model: HeadModel, size: int = 64) -> Iterat
         yield draw_head(seed, model, size, surface)
 
 
-def draw_head(
-    seed: int, model: HeadModel, size: int = 64, surface: Surface | None = None
-) -> Head:
+def draw_head(seed: int, model: HeadModel, size: int = 64, surface: Surface | None = None) -> Head:
     """Draw identity `seed` at `size` x `size`; candidates that leave the frame are drawn anew."""
     for attempt in range(MAX_ATTEMPTS):
         parameters = sample_head(seed, model, attempt)
         mesh = frontal_mesh(parameters, model)
-        if attempt == MAX_ATTEMPTS - 1 or fits(mesh, parameters, model):
+        if fits(mesh, parameters, model):
             break
-    return _draw(parameters, mesh, model, surface or template_surface(model), CameraConfig(size=size))
+    return _draw(
+        parameters, mesh, model, surface or template_surface(model), CameraConfig(size=size)
+    )
 
 
 def fits(mesh: NDArray[np.float32], head: HeadParameters, model: HeadModel) -> bool:
-    return True
+    """Whether a frontal mesh (V, 3), turned by the head's view, stays where a face should be.
+
+    Eyes in the middle of the upper half, the chin above the lower edge, ears hardly cut when frontal, and no
+    point nearer than the camera's depth range, neither turned nor frontal.
+    """
+    turned = posed(mesh, head.view)
+    eyes = turned[model.eye_rims.ravel()].mean(0, dtype=np.float64)
+    chin = turned[chin_vertices(model)]
+    half = math.tan(math.radians(CameraConfig().fov_degrees) / 2)
+    across, down = eyes[:2] / eyes[2] / half  # -1..1 over the image
+    lowest = (chin[:, 1] / chin[:, 2] / half).max()
+    skin = mesh[: len(mesh)]
+    widest = np.abs(skin[:, 0] / skin[:, 2]).max() / half
+    nearest = min(mesh[:, 2].min(), turned[:, 2].min())
+    return bool(
+        abs(across) < 0.5
+        and -0.6 < down < -0.15
+        and lowest < 0.98
+        and widest < 1.05
+        and nearest > CameraConfig().min_depth + 0.003
+    )
+
+
+def chin_vertices(model: HeadModel) -> NDArray[np.intp]:
+    """Vertices at the tip of the chin."""
+    x, y, z = model.template.T / TEMPLATE_EYE_DISTANCE
+    return np.flatnonzero((abs(x) < 0.15) & (y > 1.5) & (y < 1.8) & (z < -0.2))
 
 
 def _draw(

@@ -27,7 +27,9 @@ def split_seeds(split: str, count: int) -> range:
     Raises `SplitError` for an unknown split and for a count that the split cannot serve.
     """
     if split not in SPLITS:
-        raise SplitError(f"There is no split {split!r}; choose one of {', '.join(get_args(Split))}.")
+        raise SplitError(
+            f"There is no split {split!r}; choose one of {', '.join(get_args(Split))}."
+        )
     seeds = SPLITS[split]
     if not 0 < count <= len(seeds):
         raise SplitError(f"Split {split!r} holds {len(seeds)} heads; ask for 1 to {len(seeds)}.")
