@@ -2,11 +2,11 @@
 
     python tests/bench/bench_render.py [--threads 1 2] [--size 64] [--batch 16] [--repeats 20]
 
-Both get the same vertices, threads and process, and take turns. "depth" is the common ground: the depth
-map in the view and its gradient by the depth grid and the view. pytorch3d rasterises and interpolates by
-itself (`rasterize_meshes`, one face per pixel, no blur); torch moves the vertices. "warp" adds reading
-the texture, which pytorch3d has no part in. Without pytorch3d only ours is timed. Times are the best of
-the repeats; the last line is JSON.
+Both get the same shapes, views and threads in one process. "depth" is the common ground: the depth
+map in the view and its gradient by the depth grid and the view. pytorch3d rasterises and
+interpolates by itself (`rasterize_meshes`, one face per pixel, no blur); torch moves the vertices.
+"warp" adds reading the texture, which pytorch3d has no part in. Without pytorch3d only ours is
+timed. Times are the best of the repeats; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main() -> None:
             row["ratio_depth"] = slow / float(row["ours_depth_ms"] or 1)
             row["ratio_warp"] = slow / float(row["ours_warp_ms"] or 1)
             print(
-                f"  pytorch3d depth {slow:.0f} ms: 1/{row['ratio_depth']:.0f} of its time for the same, "
+                f"  pytorch3d depth {slow:.0f} ms: ours takes 1/{row['ratio_depth']:.0f} of it, "
                 f"1/{row['ratio_warp']:.0f} with the texture"
             )
         rows.append(row)

@@ -11,7 +11,7 @@ KINDS = ("plane", "bump", "rough", "folded", "cliff")
 
 
 def depth_map(kind: str, camera: Camera, batch: int, seed: int = 0) -> Tensor:
-    """Depths (batch, S, S) float64: smooth, noisy, or so steep that a turned view sees them fold."""
+    """Depths (batch, S, S) float64: smooth, noisy, or so steep that turned views see them fold."""
     generator = torch.Generator().manual_seed(seed)
     line = torch.linspace(-1, 1, camera.size, dtype=torch.float64)
     y, x = torch.meshgrid(line, line, indexing="ij")

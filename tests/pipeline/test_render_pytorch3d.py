@@ -22,9 +22,9 @@ from gan2shape.pipeline.render import pytorch3d_backend
 
 
 def at_an_edge(screen: Tensor, width: float) -> Tensor:
-    """Pixels (B, S, S) nearer than `width` pixels to the outline of any triangle that is not inside.
+    """Pixels (B, S, S) that lie within `width` pixels of the outline of any triangle.
 
-    A pixel is at an edge when shrinking or growing some triangle by `width` changes whether it is hit.
+    Shrinking or growing that triangle by `width` would change whether it is hit.
     """
     batch, size = screen.shape[:2]
     corners = screen[..., :2].reshape(batch, -1, 2)[:, grid_faces(size)]  # (B, F, 3, 2)
