@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,8 @@ def parse_seeds(text: str) -> range:
         seeds = range(0)
     if not colon or len(seeds) == 0 or seeds.start < 0:
         raise DataSetError(
-            f"--seeds {text!r} is not a range; write FIRST:END with 0 <= FIRST < END, as in 200000:200064."
+            f"--seeds {text!r} is not a range; write FIRST:END with 0 <= FIRST < END, "
+            "as in 200000:200064."
         )
     return seeds
 
@@ -60,13 +62,14 @@ def write_heads(
     depth/<id>.tiff     float32 z at pixel centres, scene units; background = 1.1
     mask/<id>.png       0 or 255, the pixel centre lies on the head
     albedo/<id>.png     8-bit RGB
-    truth.parquet       a row per image: seed, split, view, light and more; units in the field metadata
+    truth.parquet       a row per image: seed, split, view, light; units in the field metadata
     dataset.yaml        size, camera, recipe
     contact-sheet.png   the first 64 images
 
-    With `unsup3d_layout` also unsup3d/image/<id>_image.png and unsup3d/depth/<id>_depth.png, as Unsup3d's
-    loaders read them. Files appear whole or not at all; the table is written last. The bytes of an image
-    depend on its seed and size alone. `on_progress(done, total)` is called after every image.
+    With `unsup3d_layout` also unsup3d/image/<id>_image.png and unsup3d/depth/<id>_depth.png, which
+    Unsup3d's loaders read (8 bits, white is near, 0.9 to 1.1). Files appear whole or not at all;
+    the table is written last. The bytes of an image depend on its seed and size alone.
+    `on_progress(done, total)` is called after every image.
 
     Raises `DataSetError` for an unusable size or list of seeds, `MissingAnnyError` without anny.
     """
@@ -181,9 +184,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return _encoded(pixels, "PNG", compress_level=6)
 
 
-def _encoded(
-    pixels: NDArray[np.uint8] | NDArray[np.float32], kind: str, **options: object
-) -> bytes:
+def _encoded(pixels: NDArray[Any], kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()

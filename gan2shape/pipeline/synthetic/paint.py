@@ -1,11 +1,13 @@
 """Albedo of a head at any point of its surface, and the lit image of a whole one.
 
 Region masks (lips, eyelids) are read through the UVs. All else is placed by the position of the
-same surface point on the template head, in eye distances from the middle between the eyes: x right, y
-down, z away, as seen by someone facing the subject.
+same surface point on the template head, in eye distances from the middle between the eyes: x right,
+y down, z away, as seen by someone facing the subject.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,26 +17,44 @@ from gan2shape.pipeline.synthetic.recipe import Colours
 
 TEMPLATE_EYE_DISTANCE = 0.0627
 _EYE_Z = 0.0
+RGB = tuple[float, float, float]
 _jit = njit(cache=True, nogil=True)
 
 
-def paint_settings(colours: Colours) -> np.ndarray:
-    """The colours of a head as the flat float64 array that the compiled functions take."""
-    return np.array(
-        [
-            *colours.skin,
-            *colours.lips,
-            *colours.hair,
-            *colours.brows,
-            *colours.iris,
-            colours.blush,
-            colours.stubble,
-            colours.brow_height,
-            colours.brow_thickness,
-            colours.brow_strength,
-            colours.hairline,
-            *colours.gaze,
-        ]
+class Paint(NamedTuple):
+    """The colours of a head as compiled functions take them; meanings as in `Colours`."""
+
+    skin: RGB
+    lips: RGB
+    hair: RGB
+    brows: RGB
+    iris: RGB
+    blush: float
+    stubble: float
+    brow_height: float
+    brow_thickness: float
+    brow_strength: float
+    hairline: float
+    gaze_x: float
+    gaze_y: float
+
+
+def paint_of(colours: Colours) -> Paint:
+    """`colours` for compiled functions."""
+    rgb = {
+        name: tuple(float(x) for x in getattr(colours, name))
+        for name in ("skin", "lips", "hair", "brows", "iris")
+    }
+    return Paint(
+        **rgb,  # type: ignore[arg-type]
+        blush=colours.blush,
+        stubble=colours.stubble,
+        brow_height=colours.brow_height,
+        brow_thickness=colours.brow_thickness,
+        brow_strength=colours.brow_strength,
+        hairline=colours.hairline,
+        gaze_x=float(colours.gaze[0]),
+        gaze_y=float(colours.gaze[1]),
     )
 
 
@@ -129,10 +149,10 @@ def _blob(x, y, cx, cy, rx, ry):  # type: ignore[no-untyped-def]
 
 
 @_jit  # type: ignore[untyped-decorator]
-def _eye(rgb, x, y, z, side, s):  # type: ignore[no-untyped-def]
+def _eye(rgb, x, y, z, side, paint):  # type: ignore[no-untyped-def]
     # Direction of the surface point from the centre of its eyeball.
     dx, dy, dz = x - 0.5 * side, y, z - _EYE_Z
-    gx, gy = np.tan(s[21]), np.tan(s[22])
+    gx, gy = np.tan(paint.gaze_x), np.tan(paint.gaze_y)
     length = np.sqrt(dx * dx + dy * dy + dz * dz) * np.sqrt(gx * gx + gy * gy + 1)
     angle = np.arccos(min(1.0, max(-1.0, (dx * gx + dy * gy - dz) / length)))
     for c in range(3):
@@ -141,18 +161,18 @@ def _eye(rgb, x, y, z, side, s):  # type: ignore[no-untyped-def]
     iris = 1.0 - smoothstep(0.48, 0.54, angle)
     shade = 0.75 + 0.45 * smoothstep(0.22, 0.42, angle) - 0.5 * rim
     for c in range(3):
-        rgb[c] += iris * (s[12 + c] * shade - rgb[c])
+        rgb[c] += iris * (paint.iris[c] * shade - rgb[c])
     _mix(rgb, (0.02, 0.02, 0.02), 1.0 - smoothstep(0.19, 0.25, angle))
 
 
 @_jit  # type: ignore[untyped-decorator]
-def albedo_at(rgb, x, y, z, u, v, ear, material, masks, box, s, seed):  # type: ignore[no-untyped-def]
-    """Write the albedo (0 to 1) of one surface point into rgb (3,); s is `paint_settings`."""
+def albedo_at(rgb, x, y, z, u, v, ear, material, masks, box, paint, seed):  # type: ignore[no-untyped-def]
+    """Write the albedo (0 to 1) of one surface point into rgb (3,); seed: of its noise."""
     if material == EYE_LEFT:
-        _eye(rgb, x, y, z, 1.0, s)
+        _eye(rgb, x, y, z, 1.0, paint)
         return
     if material == EYE_RIGHT:
-        _eye(rgb, x, y, z, -1.0, s)
+        _eye(rgb, x, y, z, -1.0, paint)
         return
     if material == MOUTH:
         for c in range(3):
@@ -167,7 +187,7 @@ def albedo_at(rgb, x, y, z, u, v, ear, material, masks, box, s, seed):  # type: 
     fine = noise(11.0 * x, 11.0 * y, 11.0 * z, seed + 2)
     tone = 1.0 + 0.05 * coarse + 0.045 * middle + 0.03 * fine
     for c in range(3):
-        rgb[c] = s[c] * tone * (1.0 + (0.03, 0.0, -0.03)[c] * middle)
+        rgb[c] = paint.skin[c] * tone * (1.0 + (0.03, 0.0, -0.03)[c] * middle)
     if material == EYE_SOCKET:
         for c in range(3):
             rgb[c] *= (0.6, 0.42, 0.4)[c]
@@ -178,7 +198,9 @@ def albedo_at(rgb, x, y, z, u, v, ear, material, masks, box, s, seed):  # type: 
     blush = front * (
         0.8 * _blob(ax, y, 0.55, 0.62, 0.30, 0.26) + 0.7 * _blob(x, y, 0.0, 0.55, 0.22, 0.2)
     )
-    blush = s[15] * min(1.0, blush + 0.6 * ear + 0.3 * front * _blob(x, y, 0.0, 1.7, 0.3, 0.15))
+    blush = paint.blush * min(
+        1.0, blush + 0.6 * ear + 0.3 * front * _blob(x, y, 0.0, 1.7, 0.3, 0.15)
+    )
     for c in range(3):
         rgb[c] *= 1.0 + blush * (0.06, -0.09, -0.10)[c]
     # Deeper colour where eyes lie in their sockets and under the nose (no light is blocked here).
@@ -193,26 +215,34 @@ def albedo_at(rgb, x, y, z, u, v, ear, material, masks, box, s, seed):  # type: 
         * (1.0 - smoothstep(1.9, 2.2, y))
     )
     jaw *= 1.0 - 0.9 * _blob(ax, y, 0.55, 0.75, 0.25, 0.22)
-    dark = (0.5 * s[6] + 0.06, 0.5 * s[7] + 0.06, 0.5 * s[8] + 0.07)
-    _mix(rgb, dark, s[16] * jaw * (0.8 + 0.3 * fine))
+    dark = (
+        0.5 * paint.hair[0] + 0.06,
+        0.5 * paint.hair[1] + 0.06,
+        0.5 * paint.hair[2] + 0.07,
+    )
+    _mix(rgb, dark, paint.stubble * jaw * (0.8 + 0.3 * fine))
     lid = _texture(masks[1], box, u, v)
     for c in range(3):
         rgb[c] *= 1.0 - 0.35 * lid * (0.8, 1.0, 1.0)[c]
     lip = _texture(masks[0], box, u, v)
-    _mix(rgb, (s[3], s[4], s[5]), lip)
+    _mix(rgb, paint.lips, lip)
     # Brows: a band that rises outwards and then falls, thinner at its outer end.
     t = (ax - 0.52) / 0.40
-    arch = -0.31 + s[17] - 0.06 * (1 - t * t) + 0.02 * t
-    half = s[18] * (1.0 - 0.55 * smoothstep(-0.2, 1.0, t)) * (1.0 - 0.3 * smoothstep(0.6, 1.0, -t))
+    arch = -0.31 + paint.brow_height - 0.06 * (1 - t * t) + 0.02 * t
+    half = (
+        paint.brow_thickness
+        * (1.0 - 0.55 * smoothstep(-0.2, 1.0, t))
+        * (1.0 - 0.3 * smoothstep(0.6, 1.0, -t))
+    )
     band = 1.0 - smoothstep(0.6 * half, 1.25 * half, abs(y - arch))
     band *= 1.0 - smoothstep(0.8, 1.15, abs(t))
     if z < 0.6:
-        _mix(rgb, (s[9], s[10], s[11]), s[19] * band * (0.92 + 0.12 * fine))
-    hair = hair_weight(x, y, z, ear, s[20] + 0.05 * coarse + 0.04 * middle)
+        _mix(rgb, paint.brows, paint.brow_strength * band * (0.92 + 0.12 * fine))
+    hair = hair_weight(x, y, z, ear, paint.hairline + 0.05 * coarse + 0.04 * middle)
     if hair > 0:
         strands = noise(9.0 * x, 2.5 * y, 2.5 * z, seed + 3)
         locks = 1.0 + 0.18 * strands + 0.08 * middle
-        _mix(rgb, (s[6] * locks, s[7] * locks, s[8] * locks), hair)
+        _mix(rgb, (paint.hair[0] * locks, paint.hair[1] * locks, paint.hair[2] * locks), hair)
 
 
 @_jit  # type: ignore[untyped-decorator]
@@ -227,7 +257,7 @@ def shade_image(  # type: ignore[no-untyped-def]
     ear,
     masks,
     box,
-    s,
+    paint,
     seed,
     light,
     samples,
@@ -264,7 +294,7 @@ def shade_image(  # type: ignore[no-untyped-def]
                 u += w * corner_uv[f, c, 0]
                 v += w * corner_uv[f, c, 1]
                 e += w * ear[k]
-            albedo_at(rgb, px, py, pz, u, v, e, material[f], masks, box, s, seed)
+            albedo_at(rgb, px, py, pz, u, v, e, material[f], masks, box, paint, seed)
             facing = (nx * light[2] + ny * light[3] + nz) / norm
             length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12
             shading = light[0] + light[1] * max(0.0, facing / length)

@@ -1,4 +1,4 @@
-"""What a seed becomes: identity, expression, colours, pose and light, drawn from fixed distributions.
+"""What a seed becomes: identity, expression, colours, pose and light.
 
 Every number comes from one generator seeded with (seed, attempt), in a fixed order, so a head does
 not depend on the others made with it. `attempt` counts the redraws of heads that would not fit.
@@ -97,7 +97,7 @@ class HeadParameters:
 
 
 def sample_head(seed: int, model: HeadModel, attempt: int = 0) -> HeadParameters:
-    """Draw the head of identity `seed`; `attempt` > 0 gives the next candidates for the same seed."""
+    """Draw the head of identity `seed`; `attempt` > 0 gives further candidates for the seed."""
     entropy = np.random.SeedSequence([RECIPE_VERSION, seed, attempt])
     rng = np.random.RandomState(np.random.MT19937(entropy))  # its streams never change with NumPy
     ethnicity = rng.dirichlet([0.7, 0.7, 0.7])

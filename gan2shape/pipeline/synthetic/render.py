@@ -14,7 +14,7 @@ from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.paint import (
     TEMPLATE_EYE_DISTANCE,
     grow_hair,
-    paint_settings,
+    paint_of,
     shade_image,
 )
 from gan2shape.pipeline.synthetic.raster import rasterize
@@ -62,8 +62,8 @@ def draw_head(seed: int, model: HeadModel, size: int = 64, surface: Surface | No
 def fits(mesh: NDArray[np.float32], head: HeadParameters, model: HeadModel) -> bool:
     """Whether a frontal mesh (V, 3), turned by the head's view, stays where a face should be.
 
-    Eyes in the middle of the upper half, the chin above the lower edge, ears hardly cut when frontal, and no
-    point nearer than the camera's depth range, neither turned nor frontal.
+    Eyes in the middle of the upper half, the chin above the lower edge, ears hardly cut when
+    frontal, and no point nearer than the camera's depth range, neither turned nor frontal.
     """
     turned = posed(mesh, head.view)
     eyes = turned[model.eye_rims.ravel()].mean(0, dtype=np.float64)
@@ -71,8 +71,7 @@ def fits(mesh: NDArray[np.float32], head: HeadParameters, model: HeadModel) -> b
     half = math.tan(math.radians(CameraConfig().fov_degrees) / 2)
     across, down = eyes[:2] / eyes[2] / half  # -1..1 over the image
     lowest = (chin[:, 1] / chin[:, 2] / half).max()
-    skin = mesh[: len(mesh)]
-    widest = np.abs(skin[:, 0] / skin[:, 2]).max() / half
+    widest = np.abs(mesh[:, 0] / mesh[:, 2]).max() / half
     nearest = min(mesh[:, 2].min(), turned[:, 2].min())
     return bool(
         abs(across) < 0.5
@@ -122,7 +121,7 @@ def _draw(
         surface.ear,
         model.region_masks,
         model.region_box,
-        paint_settings(colours),
+        paint_of(colours),
         colours.noise_seed,
         np.array([light[0] / 2 + 0.5, light[1] / 2 + 0.5, light[2], light[3]]),
         SUPERSAMPLING,

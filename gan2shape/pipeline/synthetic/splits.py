@@ -1,15 +1,11 @@
-"""Which identity seeds belong to which split. Fixed for good: results are only comparable on equal seeds."""
+"""Which identity seeds belong to which split; fixed for good, so that results stay comparable."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from gan2shape.schemas.errors import UserError
 
-Split = Literal["train", "val", "test"]
-
 SPLITS: dict[str, range] = {
-    "train": range(0, 200_000),
+    "train": range(200_000),
     "val": range(200_000, 300_000),
     "test": range(300_000, 400_000),
 }
@@ -27,9 +23,8 @@ def split_seeds(split: str, count: int) -> range:
     Raises `SplitError` for an unknown split and for a count that the split cannot serve.
     """
     if split not in SPLITS:
-        raise SplitError(
-            f"There is no split {split!r}; choose one of {', '.join(get_args(Split))}."
-        )
+        known = ", ".join(SPLITS)
+        raise SplitError(f"There is no split {split!r}; choose one of {known}.")
     seeds = SPLITS[split]
     if not 0 < count <= len(seeds):
         raise SplitError(f"Split {split!r} holds {len(seeds)} heads; ask for 1 to {len(seeds)}.")
