@@ -44,7 +44,7 @@ def box_chart(samples: Sequence[Sample], unit: str, title: str) -> Markup:
     ]
     if not rows:
         return Markup("")
-    left, right, row, top = 148, 20, 42, 8
+    left, right, row, top = _name_width([sample.name for sample, _ in rows]), 20, 42, 8
     width, bottom = 600, top + row * len(rows)
     largest = max(float(np.percentile(values, 99)) for _, values in rows)
     ticks = nice_ticks(largest * 1.04)
@@ -127,7 +127,7 @@ def stacked_bars(bars: Sequence[Bar], unit: str, title: str) -> Markup:
     lengths = [sum(length for _, length, _ in bar.pieces) for bar in bars]
     if not lengths or not max(lengths):
         return Markup("")
-    left, right, row, top, width = 148, 20, 40, 8, 1100
+    left, right, row, top, width = _name_width([bar.name for bar in bars]), 20, 40, 8, 1100
     bottom = top + row * len(bars)
     ticks = nice_ticks(max(lengths))
     span = max(ticks[-1], max(lengths))
@@ -176,8 +176,13 @@ def _axis_name(left: float, right: float, bottom: float, unit: str) -> str:
     )
 
 
-def _short(name: str, length: int = 21) -> str:
+def _short(name: str, length: int = 26) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _name_width(names: Sequence[str]) -> float:
+    """Room for the longest of the names, at a generous width per letter."""
+    return 20 + 7 * max(len(_short(name)) for name in names)
 
 
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> Markup:

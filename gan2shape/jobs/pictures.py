@@ -31,8 +31,11 @@ LIMIT = 24
 """Images of a run that are shown unless asked otherwise."""
 TURN_DEGREES = 35.0
 CLAY_COLOUR = (0.96, 0.94, 0.90)
-CLAY_LIGHT = (-0.76, 0.76, -0.55, -0.6)
-"""Ambient 0.12, diffuse 0.88: nothing is clipped, so that every slope shows."""
+CLAY_LIGHT = (-0.76, 0.76, 0.5, 0.6)
+"""Ambient 0.12, diffuse 0.88, from the upper left (it travels right, down and away from us).
+
+Nothing is clipped, so that every slope shows.
+"""
 BATCH = 16
 COLUMNS = {
     "input": "Input",

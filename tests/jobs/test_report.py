@@ -1,0 +1,340 @@
+"""The report on small run directories whose scores are known beforehand."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from gan2shape.jobs import charts, pictures, store
+from gan2shape.jobs.comparison import notes, table_rows
+from gan2shape.jobs.report import summary_table, write_report
+from gan2shape.jobs.scan import scan
+from gan2shape.jobs.summary import summarise
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.geometry import normals_from_depth
+from gan2shape.pipeline.metrics import depth_metrics
+from gan2shape.pipeline.render import render_depth
+from gan2shape.schemas.config import load_config
+
+SIZE = 32
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the fixture makes a run of."""
+
+    count: int = 5
+    relief: float = 1.0
+    """Factor on the true relief."""
+    yaw: float = 0.3
+    """Standard deviation of the predicted yaw, radians."""
+    failed: tuple[int, ...] = ()
+    committed: int | None = None
+    """Shards (of two images) that are committed; all of them by default."""
+    truth: bool = True
+    names: tuple[str, ...] = ()
+
+
+def true_depth(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A bump (S, S) that differs from image to image, and its mask."""
+    y, x = np.mgrid[:SIZE, :SIZE] / (SIZE - 1) * 2 - 1
+    radius = np.hypot(x - 0.02 * index, y)
+    mask = radius < 0.7
+    bump = 1.0 - (0.04 + 0.01 * index) * np.cos(radius / 0.7 * np.pi / 2)
+    return np.where(mask, bump, 1.1).astype(np.float32), mask
+
+
+def write_images(folder: Path, given: Given) -> Path:
+    kinds = ("image", "depth", "mask") if given.truth else ("image",)
+    for name in kinds:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for i in range(given.count):
+        depth, mask = true_depth(i)
+        name = given.names[i] if given.names else f"{i:03d}"
+        colour = np.where(mask[..., None], [200, 40 * i, 60], 0).astype(np.uint8)
+        Image.fromarray(colour).save(folder / "image" / f"{name}.png")
+        if given.truth:
+            np.save(folder / "depth" / f"{name}.npy", depth)
+            Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "mask" / f"{name}.png")
+    return folder
+
+
+def make_run(path: Path, images: Path, given: Given) -> Path:
+    """A run directory as `gan2shape reconstruct` leaves it, without the optimisation."""
+    config = load_config(
+        "heads64", {"camera.size": SIZE, "group_size": 1, "shard_size": 2, "name": path.name}
+    )
+    found = scan(str(images))
+    record = store.RunRecord(
+        config=config,
+        gan=store.Weights("gan.safetensors", "ab12" * 16),
+        lpips=None,
+        images=len(found),
+        latent_size=4,
+        manifest_sha256="",
+        created="2026-01-02T03:04:05+00:00",
+    )
+    run = store.create_run(path, record, found.manifest(2))
+    for plan in list(run.plan)[: given.committed]:
+        made = [make_image(run, entry, given) for entry in store.read_manifest(run, plan.index)]
+        arrays = {
+            spec.name: np.stack([values[spec.name] for values, _ in made]) for spec in run.specs()
+        }
+        store.commit_shard(run, plan.index, arrays, [row for _, row in made])
+    return path
+
+
+def make_image(run: store.Run, entry: dict, given: Given) -> tuple[dict, dict]:
+    index = entry["row"]
+    camera = Camera.from_config(run.record.config.camera)
+    truth, mask = true_depth(index)
+    depth = torch.from_numpy(np.where(mask, 1 + (truth - 1) * given.relief, truth))[None].float()
+    row = {
+        "image_id": entry["image_id"],
+        "row": index,
+        "shard": entry["shard"],
+        "config_hash": run.record.config_hash,
+        "seconds_load": 0.5,
+        "seconds_reconstruction": 3.0,
+        "seconds_stages": {"step1": 1.0, "step3": 1.5},
+        "peak_memory_mb": 100.0 + index,
+        "device": "cpu",
+    }
+    if index in given.failed:
+        row |= {"status": "failed", "error": f"{entry['uri']} is <not> an image."}
+        values = {spec.name: np.full(spec.shape, spec.missing, spec.dtype) for spec in run.specs()}
+        return values, row
+    row |= {"status": "done", "losses": {"photometric": 0.25}, "inversion_l1": 0.125}
+    if given.truth:
+        seen, inside = render_depth(depth, torch.zeros(1, 6), camera)
+        target = torch.from_numpy(truth)[None], torch.from_numpy(mask)[None].float()
+        scores = depth_metrics(seen, inside, *target, camera)
+        names = ("side", "mad_degrees", "mad_paper_degrees", "relief_scale")
+        row |= {name: float(getattr(scores, name)) for name in names}
+    view = np.zeros(6, np.float32)
+    view[1] = given.yaw * (-1) ** index
+    values = {
+        "depth": depth[0].numpy(),
+        "albedo": np.full((3, SIZE, SIZE), 0.5),
+        "normal": normals_from_depth(depth, camera)[0].numpy(),
+        "mask": mask,
+        "view": view,
+        "light": np.array([0.0, 0.5, 0.1, 0.2]),
+        "latent": np.zeros(4),
+        "reconstruction": np.full((3, SIZE, SIZE), -0.5),
+    }
+    return values, row
+
+
+def build(tmp_path: Path, given: Given, name: str = "run") -> Path:
+    return make_run(tmp_path / name, write_images(tmp_path / f"{name}-data", given), given)
+
+
+def decode(uri: str) -> np.ndarray:
+    head, data = uri.split(",", 1)
+    assert head.startswith("data:image/")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def log_spread(prediction: np.ndarray, index: int) -> float:
+    """SIDE by hand: the standard deviation of log prediction - log truth inside the eroded mask."""
+    truth, mask = true_depth(index)
+    inner = mask.copy()
+    for y in (-1, 0, 1):
+        for x in (-1, 0, 1):
+            inner &= np.roll(mask, (y, x), (0, 1))
+    return float((np.log(prediction) - np.log(truth.astype(np.float64)))[inner].std())
+
+
+def test_trivial_rows_are_scored_on_the_images_of_the_run(tmp_path: Path) -> None:
+    [summary] = summarise([build(tmp_path, Given(relief=1.5, failed=(1,)))])
+    used = [0, 2, 3, 4]
+    plane = np.ones((SIZE, SIZE))
+    expected = [log_spread(plane, i) for i in used]
+    np.testing.assert_allclose(summary.constant.scores["side"], expected, rtol=1e-6)
+
+    depths, masks = (np.stack(parts) for parts in zip(*map(true_depth, used), strict=True))
+    total = np.where(masks, depths.astype(np.float64), 0)
+    seen = masks.sum(0)
+    mean = np.where(seen > 0, total.sum(0) / np.maximum(seen, 1), total.sum() / masks.sum())
+    expected = [log_spread(mean, i) for i in used]
+    np.testing.assert_allclose(summary.average.scores["side"], expected, rtol=1e-6)
+    # Relief 1.5 times too deep: the error is half the relief, as the plane's is the whole.
+    assert summary.method.ratio("side", summary.constant) == pytest.approx(0.5, rel=0.1)
+    assert summary.method.spread("relief_scale").median == pytest.approx(1 / 1.5, rel=0.05)
+
+
+def test_a_perfect_run_scores_zero_and_needs_no_note(tmp_path: Path) -> None:
+    summaries = summarise([build(tmp_path, Given(count=8))])
+    assert summaries[0].method.spread("side").high < 1e-6
+    assert summaries[0].method.spread("mad_degrees").high < 0.01
+    assert notes(summaries) == []
+
+
+def test_counts_timings_and_memory(tmp_path: Path) -> None:
+    [summary] = summarise([build(tmp_path, Given(count=5, failed=(2,), committed=2))])
+    assert (summary.images, summary.done, summary.failed, summary.left) == (5, 3, 1, 1)
+    assert summary.seconds == {"load": 2.0, "reconstruction": 12.0}
+    assert summary.steps == {"step1": 4.0, "step3": 6.0}
+    assert summary.seconds_per_image == pytest.approx(3.5)
+    assert summary.peak_memory_mb == 103.0
+    assert summary.losses == {"photometric": 0.25}
+    assert summary.reasons == (("is <not> an image.", 1),)
+
+
+def test_the_page_stands_alone_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    given = Given(failed=(1,), names=("a<b>", "b", "c", "d&e", "f"))
+    page = write_report([build(tmp_path, given)]).read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources
+    assert all(source.startswith("data:image/") for source in sources)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "a<b>" not in page
+    assert "a&lt;b&gt;" in page
+    assert "is <not> an image" not in page
+    assert "is &lt;not&gt; an image" in page
+    assert page.count("<svg") == 4
+    shown = 4 * len(pictures.COLUMNS) + 1  # and the input of the failed one
+    assert page.count("<img") == shown
+
+
+def test_pictures_show_what_they_say(tmp_path: Path) -> None:
+    [summary] = summarise([build(tmp_path, Given(relief=0.5))])
+    entries = list(pictures.gallery(summary, pictures.choose(summary)))
+    assert [entry.image_id for entry in entries] == ["000", "001", "002", "003", "004"]
+    _, mask = true_depth(3)
+    seen = {name: decode(uri) for name, uri in entries[3].pictures.items()}
+    inner = np.hypot(*(np.mgrid[:SIZE, :SIZE] - 15.5)) < 7
+    assert np.abs(seen["input"][inner].astype(int) - [200, 120, 60]).max() < 12
+    assert np.abs(seen["reconstruction"].astype(int) - 64).max() < 6
+    assert np.abs(seen["albedo"].astype(int) - 191).max() < 6
+    np.testing.assert_array_equal(seen["truth"][..., 3] > 128, mask)
+    # Lit from the upper left: the slope there is the brighter one.
+    for name in ("shape", "truth"):
+        grey = seen[name][..., :3].mean(-1)
+        assert grey[10, 10] > grey[21, 21] + 10
+    contrast = {name: seen[name][9:23, 9:23, :3].std() for name in ("shape", "truth")}
+    assert contrast["shape"] < contrast["truth"]
+    assert not np.array_equal(seen["left"], seen["right"])
+
+
+def test_large_runs_show_best_median_worst_and_the_first(tmp_path: Path) -> None:
+    [summary] = summarise([build(tmp_path, Given(count=9, relief=1.5))])
+    chosen = pictures.choose(summary, limit=4)
+    mad = summary.method.scores["mad_degrees"]
+    assert [item.tag for item in chosen] == ["best", "median", "worst", None]
+    assert chosen[0].row == mad.argmin()
+    assert chosen[1].row == np.argsort(mad)[4]
+    assert chosen[2].row == mad.argmax()
+    page = write_report([summary.run.path], tmp_path / "out", limit=4).read_text()
+    assert "then the first other of 9 reconstructed images" in page
+
+
+def test_runs_on_the_same_images_share_trivial_rows(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "data", Given())
+    runs = [
+        make_run(tmp_path / "a", images, Given(relief=1.2)),
+        make_run(tmp_path / "b", images, Given(relief=2.0)),
+        make_run(tmp_path / "c", images, Given(failed=(0,))),
+    ]
+    names = [row.name for row in table_rows(summarise(runs[:2]))]
+    assert names == ["Constant depth", "Average true depth", "a", "b"]
+    rows = table_rows(summarise(runs))
+    assert [row.name for row in rows][4:] == ["Constant depth (c)", "Average true depth (c)", "c"]
+    assert rows[6].reference is rows[4].method
+    page = write_report(runs)
+    assert page == tmp_path / "a" / "report" / "comparison" / "index.html"
+    assert "a, b and c" in page.read_text()
+
+
+def test_tables_hold_the_numbers(tmp_path: Path) -> None:
+    run = build(tmp_path, Given(relief=1.5, failed=(1,)))
+    folder = write_report([run]).parent
+    assert folder == run / "report"
+    [summary] = summarise([run])
+    lines = list(csv.DictReader(io.StringIO((folder / "report.csv").read_text())))
+    assert [line["kind"] for line in lines] == ["trivial", "trivial", "run"]
+    found = summary.method.spread("mad_degrees")
+    assert float(lines[2]["mad_degrees_median"]) == pytest.approx(found.median)
+    assert float(lines[2]["side_ratio"]) == pytest.approx(
+        summary.method.ratio("side", summary.constant)
+    )
+    assert lines[2]["failed"] == "1"
+    text = (folder / "report.md").read_text()
+    assert f"{found.mean:.1f} ± {found.std:.1f}" in text
+    assert "- 1 x is <not> an image." in text
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(summary_table([run]))
+    shown = console.export_text()
+    assert f"{found.mean:.1f} ± {found.std:.1f}" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_without_ground_truth(tmp_path: Path) -> None:
+    run = build(tmp_path, Given(truth=False))
+    page = write_report([run]).read_text()
+    assert "No ground-truth depth came with these images" in page
+    assert "True shape" not in page
+    assert "0.2500" in page  # the photometric loss
+
+
+def test_ground_truth_that_is_gone_is_said_and_not_guessed(tmp_path: Path) -> None:
+    run = build(tmp_path, Given())
+    (tmp_path / "run-data" / "depth" / "002.npy").unlink()
+    [summary] = summarise([run])
+    assert summary.trivial == ()
+    assert any("trivial rows are missing" in note for note in notes([summary]))
+    assert summary.method.spread("side") is not None
+    assert "Constant depth" not in write_report([run]).read_text()
+
+
+@pytest.mark.parametrize("given", [Given(committed=0), Given(failed=(0, 1, 2, 3, 4))])
+def test_a_run_without_results_still_has_a_report(tmp_path: Path, given: Given) -> None:
+    run = build(tmp_path, given)
+    page = write_report([run]).read_text()
+    assert ("5 failed" in page) == bool(given.failed)
+    assert ("5 of 5 images are not done yet" in page) == (given.committed == 0)
+    summary_table([run])
+
+
+def test_missing_rotation_is_pointed_out(tmp_path: Path) -> None:
+    deep = Given(count=8, relief=1.6, yaw=0.05)
+    texts = notes(summarise([build(tmp_path, deep)]))
+    assert len(texts) == 2
+    assert "too deep: scaled by 0.6" in texts[0]
+    assert "predicted yaw spreads by 2.9°, the pseudo views by 20.1°" in texts[1]
+
+
+def test_a_picture_that_is_gone_leaves_a_gap(tmp_path: Path) -> None:
+    run = build(tmp_path, Given())
+    (tmp_path / "run-data" / "image" / "001.png").unlink()
+    [summary] = summarise([run])
+    entries = list(pictures.gallery(summary, pictures.choose(summary)))
+    assert [entry.pictures["input"] is None for entry in entries] == [i == 1 for i in range(5)]
+    assert "not<br>available" in write_report([run]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("largest", "ticks"),
+    [
+        (2.4, [0, 0.5, 1, 1.5, 2]),
+        (43.0, [0, 10, 20, 30, 40]),
+        (0.07, [0, 0.02, 0.04, 0.06]),
+        (0.0, [0, 1]),
+    ],
+)
+def test_ticks_are_round(largest: float, ticks: Sequence[float]) -> None:
+    assert charts.nice_ticks(largest) == pytest.approx(ticks)
