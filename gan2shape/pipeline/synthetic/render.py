@@ -54,7 +54,7 @@ def draw_head(seed: int, model: HeadModel, size: int = 64, surface: Surface | No
         mesh = frontal_mesh(parameters, model)
         if fits(mesh, parameters, model):
             break
-    return _draw(
+    return draw(
         parameters, mesh, model, surface or template_surface(model), CameraConfig(size=size)
     )
 
@@ -88,13 +88,14 @@ def chin_vertices(model: HeadModel) -> NDArray[np.intp]:
     return np.flatnonzero((abs(x) < 0.15) & (y > 1.5) & (y < 1.8) & (z < -0.2))
 
 
-def _draw(
+def draw(
     parameters: HeadParameters,
     mesh: NDArray[np.float32],
     model: HeadModel,
     surface: Surface,
     camera: CameraConfig,
 ) -> Head:
+    """Draw a head with given parameters, from its frontal mesh (V, 3) without hair."""
     size = camera.size
     focal = (size - 1) / 2 / math.tan(math.radians(camera.fov_degrees) / 2)
     colours = parameters.colours
