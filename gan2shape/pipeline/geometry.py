@@ -6,15 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera, unproject
-
-
-def surface_tangents(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Central differences of points along u and v inside the border, each (B, S-2, S-2, 3)."""
-    points = unproject(depth, camera)  # (B, S, S, 3)
-    along_u = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
-    along_v = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
-    return along_u, along_v
+from gan2shape.pipeline.camera import Camera, check_depth, pixel_rays
 
 
 def normals_from_depth(depth: Tensor, camera: Camera) -> Tensor:
@@ -23,20 +15,33 @@ def normals_from_depth(depth: Tensor, camera: Camera) -> Tensor:
     The normal is the exactly normalised cross(tu, tv) of central differences, so +z points away
     from the camera; the border pixels, which lack a neighbour, get (0, 0, 1).
     """
-    along_u, along_v = surface_tangents(depth, camera)
+    x, y, z = raw_normals(depth, camera)
     # The cross product is about (2/focal)^2 long (3e-5 at S=64), far above this floor.
-    inner = functional.normalize(torch.linalg.cross(along_u, along_v), dim=-1, eps=1e-15)
-    return pad_normals(inner)
+    scale = (x * x + y * y + z * z).clamp(min=1e-30).rsqrt()
+    return pad_normals(x * scale, y * scale, z * scale)
 
 
-def pad_normals(inner: Tensor) -> Tensor:
-    """Normals (B, S-2, S-2, 3) with a border of (0, 0, 1) around them: (B, S, S, 3)."""
-    x, y, z = inner.unbind(-1)
+def raw_normals(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and z, (B, S-2, S-2) each, of cross(tu, tv) of the points' central differences."""
+    check_depth(depth, camera)
+    ray_x, ray_y, _ = pixel_rays(camera, depth.device, depth.dtype).unbind(-1)
+    # Apart rather than as (..., 3): three times faster on a CPU.
+    (ux, vx), (uy, vy), (uz, vz) = (_slopes(p) for p in (depth * ray_x, depth * ray_y, depth))
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+
+
+def _slopes(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences (B, S-2, S-2) of values (B, S, S) along u and along v."""
+    along_u = values[:, 1:-1, 2:] - values[:, 1:-1, :-2]
+    along_v = values[:, 2:, 1:-1] - values[:, :-2, 1:-1]
+    return along_u, along_v
+
+
+def pad_normals(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """Normals (B, S, S, 3) of components (B, S-2, S-2), with a border of (0, 0, 1) around them."""
     edge = (1, 1, 1, 1)
-    return torch.stack(
-        [functional.pad(x, edge), functional.pad(y, edge), functional.pad(z, edge, value=1.0)],
-        dim=-1,
-    )
+    padded = [functional.pad(x, edge), functional.pad(y, edge), functional.pad(z, edge, value=1.0)]
+    return torch.stack(padded, dim=-1)
 
 
 def smoothness(values: Tensor) -> Tensor:

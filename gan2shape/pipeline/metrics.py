@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gan2shape.pipeline.camera import Camera, check_depth
-from gan2shape.pipeline.geometry import pad_normals, surface_tangents
+from gan2shape.pipeline.geometry import normals_from_depth, pad_normals, raw_normals
 
 PAPER_EPSILON = 1e-7
 """What the published code adds to the length of a normal (about 3e-5 at S=64)."""
@@ -87,15 +87,19 @@ def _relief_scale(pred_log: Tensor, true_log: Tensor, valid: Tensor) -> Tensor:
 
 def _angles(pred: Tensor, true: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Angles (N, S, S) in degrees between the normals of two depths: exact, and as published."""
-    first, second = (torch.linalg.cross(*surface_tangents(depth, camera)) for depth in (pred, true))
-    a, b = (pad_normals(functional.normalize(n, dim=-1, eps=1e-30)) for n in (first, second))
+    a, b = normals_from_depth(pred, camera), normals_from_depth(true, camera)
     # atan2 is exact near 0, where acos loses half the digits.
     exact = torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1))
-    a, b = (
-        pad_normals(n / (n.norm(dim=-1, keepdim=True) + PAPER_EPSILON)) for n in (first, second)
-    )
+    a, b = _published_normals(pred, camera), _published_normals(true, camera)
     paper = (a * b).sum(-1).clamp(-1, 1).acos()
     return exact.rad2deg(), paper.rad2deg()
+
+
+def _published_normals(depth: Tensor, camera: Camera) -> Tensor:
+    """Normals (N, S, S, 3) a little too short, as the published code makes them."""
+    x, y, z = raw_normals(depth, camera)
+    length = (x * x + y * y + z * z).sqrt() + PAPER_EPSILON
+    return pad_normals(x / length, y / length, z / length)
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class _Resample(torch.autograd.Function):
         _run(
             kernels.resample_forward,
             depth.shape[0],
-            _array(texture),
+            _array(texture.flatten(2)),
             _array(depth),
             _array(view),
             _lens(camera),
@@ -105,19 +105,19 @@ class _Resample(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         texture, depth, view = ctx.saved_tensors
         with_texture = bool(ctx.needs_input_grad[0])
-        grad_texture = texture.new_zeros(texture.shape if with_texture else (1, 1, 1, 1))
+        grad_texture = depth.new_zeros(texture.shape if with_texture else (1, 1, 1, 1))
         grad_depth = torch.empty(depth.shape, dtype=depth.dtype)
         grad_view = torch.empty(view.shape, dtype=view.dtype)
         _run(
             kernels.resample_backward,
             depth.shape[0],
-            _array(texture),
+            _array(texture.flatten(2)),
             _array(depth),
             _array(view),
             _array(grad),
             _lens(ctx.camera),
             with_texture,
-            grad_texture.numpy(),
+            grad_texture.flatten(2).numpy(),
             grad_depth.numpy(),
             grad_view.numpy(),
         )
