@@ -106,8 +106,8 @@ def cli() -> None:
 @click.option(
     "--latents",
     metavar="PATH",
-    help="Latents in W: a folder of .pt files by the images' names, or one .pt or .zarr for all. "
-    "Images without one are inverted.",
+    help="Latents in W: a folder of .pt files by the images' names (others are inverted), or one "
+    ".pt, .zarr or run directory for all images.",
 )
 @click.option(
     "--lpips",
@@ -313,6 +313,11 @@ def main() -> NoReturn:
         code = INTERRUPTED
     except UserError as error:
         click.echo(f"gan2shape: {error}", err=True)
+        code = 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"gan2shape: {error.filename}: {error.strerror}.", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

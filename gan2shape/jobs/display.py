@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from gan2shape.jobs.status import RunStatus
 
@@ -72,7 +73,7 @@ def status_table(status: RunStatus) -> Group:
         lines.append("not running")
     else:
         lines.append(f"time to go: {duration(status.seconds_left)}")
-    return Group(table, *lines)
+    return Group(table, *(Text(line) for line in lines))
 
 
 def _shard_line(shard: int, stage: str, fraction: float) -> str:
@@ -85,18 +86,20 @@ def _bars(console: Console) -> Iterator[Show]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[percent]:>4}"),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[note]}"),
         console=console,
     )
     started = time.monotonic()
-    total = progress.add_task("images", total=None, percent="", note="starting workers")
+    total = progress.add_task("images", total=None, percent="", count="", note="starting workers")
     stages: dict[int, str] = {}
 
     def render() -> Group:
         shown = list(stages.values())[:SHOWN_SHARDS]
         more = len(stages) - len(shown)
-        return Group(progress, *shown, *([f"  and {more} more"] if more > 0 else []))
+        if more > 0:
+            shown.append(f"  and {more} more")
+        return Group(progress, *(Text(line) for line in shown))
 
     with Live(console=console, refresh_per_second=4, get_renderable=render, transient=False):
 
@@ -104,14 +107,15 @@ def _bars(console: Console) -> Iterator[Show]:
             note = f"{duration(time.monotonic() - started)} elapsed"
             if status.images_failed:
                 note += f", [red]{status.images_failed} failed[/red]"
-            if not status.complete:
-                note += f", {duration(status.seconds_left)} to go"
+            if status.seconds_left:
+                note += f", about {duration(status.seconds_left)} to go"
             # The bar moves with the work, the count with what is committed.
             progress.update(
                 total,
-                total=status.images,
-                completed=status.images_done,
+                total=1.0,
+                completed=status.fraction,
                 percent=f"{status.fraction:.0%}",
+                count=f"{status.images_done}/{status.images}",
                 note=note,
             )
             stages.clear()

@@ -106,10 +106,14 @@ def prepare(
         )
     lpips = None
     if request.lpips is not None:
-        engine.load_lpips(request.lpips, "cpu")
+        engine.load_lpips(request.lpips)
         lpips = store.Weights(str(request.lpips.resolve()), _digest(request.lpips))
     if request.spread and execution.scheduler is None:
         config = spread_shards(config, len(found), execution)
+    latents = None
+    if found.shared_latents:
+        style_dim = gan.generator.style_dim
+        latents = engine.load_latents(found.shared_latents, list(found.ids), style_dim).numpy()
     record = store.RunRecord(
         config=config,
         gan=store.Weights(_weights_path(request.gan), gan.sha256),
@@ -135,7 +139,7 @@ def prepare(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
     try:
-        run = store.create_run(request.out, record, found.manifest(config.shard_size))
+        run = store.create_run(request.out, record, found.manifest(config.shard_size), latents)
     except OSError as error:
         raise UserError(
             f"The run directory {request.out} cannot be made: {error.strerror or error}."

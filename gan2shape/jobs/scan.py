@@ -61,6 +61,8 @@ class Scan:
     latents: tuple[str | None, ...]
     skipped: int
     """Files that are no images by their name."""
+    shared_latents: str | None = None
+    """One source of all latents (a file, a Zarr array, a run), in place of a file per image."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,8 +98,9 @@ def scan(
 
     A folder that holds `image/` or `images/` is a data set: ground truth, masks and latents are
     taken from `depth/`, `mask/` (or `masks/`) and `latent/` beside it. Explicit folders win.
-    `latents` may also be one file or a Zarr array for all images. Files belong together when their
-    stems agree (`_image`, `_depth`, `_mask` and `_latent` at the end do not count).
+    `latents` may also be one file, a Zarr array or a run directory for all images.
+    Files belong together when their stems agree (`_image`, `_depth`, `_mask` and `_latent` at the
+    end do not count).
 
     Ids are stems, made unique where stems repeat; the order is natural (`2.png` before `10.png`).
     Raises `ScanError` when a place does not exist or holds no images.
@@ -133,13 +136,19 @@ def scan(
         return next((siblings[name] for name in names if name in siblings), None)
 
     keys = [_key(found.stem) for found in images]
+    shared = latents if latents is not None and _is_shared(latents) else None
     return Scan(
         ids=tuple(unique_ids([found.path for found in images])),
         images=tuple(images),
         truths=_matched(keys, truth or first("depth"), TRUTH_SUFFIXES, truth, "--truth"),
         masks=_matched(keys, masks or first("mask", "masks"), IMAGE_SUFFIXES, masks, "--masks"),
-        latents=_latents(keys, latents, first("latent", "latents")),
+        latents=(_absolute(shared),) * len(keys)
+        if shared
+        else _matched(
+            keys, latents or first("latent", "latents"), LATENT_SUFFIXES, latents, "--latents"
+        ),
         skipped=skipped,
+        shared_latents=shared,
     )
 
 
@@ -191,10 +200,11 @@ def _matched(
     return matched
 
 
-def _latents(keys: Sequence[str], given: str | None, sibling: str | None) -> tuple[str | None, ...]:
-    if given is not None and (_is_file(given) or given.rstrip("/").endswith(".zarr")):
-        return (_absolute(given.rstrip("/")),) * len(keys)
-    return _matched(keys, given or sibling, LATENT_SUFFIXES, given, "--latents")
+def _is_shared(latents: str) -> bool:
+    markers = ("run.yaml", "zarr.json", ".zarray", ".zgroup")
+    return _is_file(latents) or any(
+        os.path.exists(os.path.join(latents, marker)) for marker in markers
+    )
 
 
 def _key(stem: str) -> str:

@@ -27,13 +27,14 @@ import tensorstore
 import yaml
 
 from gan2shape.jobs.files import TEMPORARY, sync_folder, write_whole
-from gan2shape.jobs.plan import RunPlan, make_plan
+from gan2shape.jobs.plan import RunPlan, ShardPlan, make_plan
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.manifest import MANIFEST_SCHEMA
 from gan2shape.schemas.results import FAILED, METRICS_SCHEMA, ArraySpec, array_specs
 
 HASH_KEY = b"config_hash"
+LATENTS = "given-latents.npy"
 
 
 class RunError(UserError):
@@ -111,10 +112,16 @@ class Run:
         return self.path / "checkpoints" / f"shard-{shard:06d}"
 
 
-def create_run(path: Path, record: RunRecord, manifest: pa.Table) -> Run:
+def create_run(
+    path: Path,
+    record: RunRecord,
+    manifest: pa.Table,
+    latents: npt.NDArray[np.float32] | None = None,
+) -> Run:
     """Make the run directory: manifest, empty arrays, and `run.yaml` last (it makes it a run).
 
-    `record.manifest_sha256` is computed here. `path` must not exist or must be empty.
+    `latents` (N, D) are those given for all images at once. `record.manifest_sha256` is computed
+    here. `path` must not exist or must be empty.
     """
     check_free(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -125,6 +132,8 @@ def create_run(path: Path, record: RunRecord, manifest: pa.Table) -> Run:
     shard = record.config.shard_size
     pq.write_table(manifest, buffer, row_group_size=shard * max(1, 4096 // shard))
     write_whole(path / "manifest.parquet", buffer.getvalue())
+    if latents is not None:
+        np.save(path / LATENTS, np.asarray(latents, dtype=np.float32))
     fields = {name: getattr(record, name) for name in record.__dataclass_fields__}
     record = RunRecord(**(fields | {"manifest_sha256": manifest_digest(manifest)}))
     run = Run(path, record)
@@ -149,7 +158,7 @@ def check_free(path: Path) -> None:
             raise RunError(f"{path} exists and is not empty; give another directory to --out.")
 
 
-_UNFINISHED = {"metrics", "checkpoints", "manifest.parquet", "arrays.zarr", "lock"}
+_UNFINISHED = {"metrics", "checkpoints", "manifest.parquet", "arrays.zarr", LATENTS, "lock"}
 
 
 def manifest_digest(manifest: pa.Table) -> str:
@@ -175,8 +184,8 @@ def open_run(path: Path) -> Run:
     except OSError as error:
         raise RunError(f"{file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"{file} is damaged or of another version: {reason}.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{file} is damaged or of another version ({reason}).") from error
     if record.config_hash != stored:
         raise RunError(
             f"{file} was changed by hand (its hash does not match); start a new run with "
@@ -195,13 +204,28 @@ def read_manifest(run: Run, shard: int | None = None) -> list[dict[str, Any]]:
     return list(table.select(MANIFEST_SCHEMA.names).to_pylist())
 
 
+def read_latents(run: Run, plan: ShardPlan) -> npt.NDArray[np.float32] | None:
+    """Latents (count, D) of a shard that were given for all images at once, or `None`."""
+    try:
+        latents = np.load(run.path / LATENTS, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run.path / LATENTS} cannot be read: {error}.") from error
+    return np.array(latents[plan.start : plan.stop])
+
+
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Hold the run for this process, so that two commands never work on it at once.
 
     The lock goes with the process, however it ends. Raises `RunError` when another holds it.
     """
-    with open(run / "lock", "w") as file:
+    try:
+        lock = open(run / "lock", "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise RunError(f"{run} cannot be written: {error.strerror}.") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -252,7 +276,7 @@ def _create_arrays(run: Run) -> None:
         },
     }
     write_whole(root / "zarr.json", json.dumps(group, indent=1).encode())
-    open_array(run.path, "image", write=True)[...].write(np.arange(images)).result()
+    _finish(open_array(run.path, "image", write=True)[...].write(np.arange(images)))
 
 
 def _array_metadata(spec: ArraySpec, images: int, shard: int) -> dict[str, Any]:
@@ -358,10 +382,7 @@ def commit_shard(
         region = open_array(run.path, spec.name, write=True)[plan.start : plan.stop]
         writes.append(region.write(values))
     for write in writes:
-        try:
-            write.result()
-        except ValueError as error:  # TensorStore reports a full disk as ValueError
-            raise OSError(str(error)) from error
+        _finish(write)
     step("region")
     schema = METRICS_SCHEMA.with_metadata({HASH_KEY: run.record.config_hash.encode()})
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
@@ -374,6 +395,13 @@ def commit_shard(
     temporary.replace(part)
     sync_folder(part.parent)
     step("renamed")
+
+
+def _finish(write: tensorstore.WriteFutures) -> None:
+    try:
+        write.result()
+    except ValueError as error:  # so TensorStore reports a full disk
+        raise OSError(str(error)) from error
 
 
 def read_part(run: Run, shard: int) -> pa.Table | None:

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from gan2shape.jobs.engine import Engine
+from gan2shape.jobs.latents import load_latents
 from gan2shape.schemas.config import RunConfig, load_config
 
 SIZE = 32
@@ -47,7 +48,7 @@ def load_gan(path: str) -> Gan:
 
 
 def invert(
-    gan: Gan, images: torch.Tensor, config: Any, *, masks, lpips, seed, on_progress
+    gan: Gan, images: torch.Tensor, config: Any, *, masks, lpips, seed, precision, on_progress
 ) -> SimpleNamespace:
     on_progress(1, 1)
     means = images.mean((1, 2, 3))
@@ -106,8 +107,8 @@ def measure(depth, view, true_depth, true_mask, config) -> dict[str, float]:
 def make_engine() -> Engine:
     return Engine(
         load_gan=load_gan,
-        load_lpips=lambda path, device: None,
-        load_latents=lambda path, ids: torch.load(path, weights_only=True)[None],
+        load_lpips=lambda path: None,
+        load_latents=load_latents,
         invert=invert,
         targets=lambda ids, images, masks, latents: SimpleNamespace(
             ids=ids, images=images, masks=masks, latents=latents
@@ -151,7 +152,7 @@ def _raise(targets: Any, *args: Any, **options: Any) -> Any:
     return reconstruct(targets, *args, **options)
 
 
-def tiny_config(seconds: float = 0.001, **overrides: Any) -> RunConfig:
+def tiny_config(seconds: float = 0.0001, **overrides: Any) -> RunConfig:
     """Settings for the stand-in: 3 steps of 4 iterations of `seconds` each."""
     settings: dict[str, Any] = {
         "camera.size": SIZE,
