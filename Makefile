@@ -11,11 +11,12 @@ DEMO_PRESET ?= heads64-demo
 
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
+PYTORCH3D := $(VENV)-pytorch3d/.installed
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format test-pytorch3d install clean
+.PHONY: help demo test test-pytorch3d lint format install clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,5p'
@@ -36,6 +37,10 @@ format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The renderer against pytorch3d, whose wheel needs another torch: an environment of its own.
+test-pytorch3d: $(PYTORCH3D)
+	$(VENV)-pytorch3d/bin/python -m pytest tests/pipeline/test_render_pytorch3d.py $(PYTEST_ARGS)
+
 install: $(RUNTIME)
 	@:
 
@@ -52,3 +57,9 @@ $(DEV): $(INPUTS) | $(RUNTIME)
 	@rm -f $(RUNTIME) $@
 	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) constraints.txt -e '.[dev,synth]'
 	@touch $(RUNTIME) $@
+
+$(PYTORCH3D): pyproject.toml constraints-cuda.txt
+	@rm -f $@
+	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV)-pytorch3d constraints-cuda.txt \
+		-e . pytest hypothesis easypytorch3d
+	@touch $@
