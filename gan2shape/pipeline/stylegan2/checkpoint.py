@@ -1,9 +1,10 @@
 """Reading and writing StyleGAN2 weights: rosinality's `.pt` and our own safetensors file.
 
-Reading never runs code from a file: pickles are opened with `weights_only`. Sizes are read off the tensors.
+Reading never runs code from a file: pickles are opened with `weights_only`. Sizes are read off the
+tensors.
 
-Own format: a safetensors file with the port's parameter names under `g_ema.` and `d.`, an optional `latent_avg`, and
-the metadata `format` = "gan2shape.stylegan2", `version` = "1".
+Own format: a safetensors file with the port's parameter names under `g_ema.` and `d.`, an optional
+`latent_avg`, and the metadata `format` = "gan2shape.stylegan2", `version` = "1".
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _Weights = Mapping[str, Tensor]
 
 
 class CheckpointError(UserError):
-    """A weights file cannot be used; the message is one sentence that names the file and the remedy."""
+    """A weights file cannot be used; the message is one sentence that names the file and the
+    remedy.
+    """
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ def asset_names() -> list[str]:
 def resolve(name_or_path: str | Path) -> Path:
     """The file that `load_gan` reads: a packaged one by its name, or any by its path."""
     if str(name_or_path) in asset_names():
-        return Path(str(resources.files("gan2shape.assets"))) / str(name_or_path) / "gan.safetensors"
+        return (
+            Path(str(resources.files("gan2shape.assets"))) / str(name_or_path) / "gan.safetensors"
+        )
     return Path(name_or_path)
 
 
@@ -75,9 +80,12 @@ def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) ->
     """Load weights in either format.
 
     Args:
-        name_or_path: name of packaged weights ("heads64"), or a `.pt` file of the rosinality port (a dict with `g_ema`
-            or `g`, and `d`; or a generator's bare state dict), or a safetensors file written by `save_gan`.
-        require_discriminator: refuse a file without one; otherwise `Gan.discriminator` may be `None`.
+        name_or_path: name of packaged weights ("heads64"), or a `.pt` file of the rosinality port
+            (a dict with `g_ema`
+            or `g`, and `d`; or a generator's bare state dict), or a safetensors file written by
+            `save_gan`.
+        require_discriminator: refuse a file without one; otherwise `Gan.discriminator` may be
+            `None`.
     Returns:
         Networks on the CPU, float32, frozen (no gradients to parameters), in evaluation mode.
     Raises:
@@ -89,8 +97,8 @@ def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) ->
     if not path.exists():
         packaged = ", ".join(asset_names())
         raise CheckpointError(
-            f"There is no StyleGAN2 weights file {path}; give a .pt or .safetensors path or one of: "
-            f"{packaged}."
+            f"There is no StyleGAN2 weights file {path}; give a .pt or .safetensors path or one "
+            f"of: {packaged}."
         )
     generator_state, discriminator_state, latent_avg = _split(_read(path), path)
     generator = _build_generator(generator_state, path)
@@ -104,8 +112,8 @@ def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) ->
             )
     elif require_discriminator:
         raise CheckpointError(
-            f"{path} holds no discriminator (key 'd'), whose features the losses need; give the full "
-            "training checkpoint."
+            f"{path} holds no discriminator (key 'd'), whose features the losses need; give the "
+            "full training checkpoint."
         )
     if latent_avg is not None and latent_avg.numel() != generator.style_dim:
         latent_avg = None
@@ -143,10 +151,12 @@ def export_rosinality(gan: Gan, path: str | Path) -> None:
 def read_tree(path: Path, what: str) -> Any:
     """Open a torch file without running code from it.
 
-    Raises `CheckpointError`: `what` ("StyleGAN2 weights") names the expected content in the sentence.
+    Raises `CheckpointError`: `what` ("StyleGAN2 weights") names the expected content in the
+    sentence.
     """
     try:
-        # argparse.Namespace is a plain holder of values, which training scripts store beside the weights
+        # argparse.Namespace is a plain holder of values, which training scripts store beside the
+        # weights
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(
                 str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -157,15 +167,16 @@ def read_tree(path: Path, what: str) -> Any:
         if "nsupported global" in message or "Unsupported class" in message:
             name = f" ({unsafe.group(1)})" if unsafe else ""
             raise CheckpointError(
-                f"{path} holds Python objects besides tensors{name}, which could run code, so it was not "
-                "opened; save its state dicts alone with torch.save."
+                f"{path} holds Python objects besides tensors{name}, which could run code, so it "
+                "was not opened; save its state dicts alone with torch.save."
             ) from error
         if isinstance(error, OSError) and error.strerror:
             raise CheckpointError(
                 f"{path} could not be read ({error.strerror}); check its permissions and disk."
             ) from error
         raise CheckpointError(
-            f"{path} is not a readable file of {what}, or it is cut off; download or export it again."
+            f"{path} is not a readable file of {what}, or it is cut off; download or export it "
+            "again."
         ) from error
 
 
@@ -173,11 +184,12 @@ def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str
     """Tensors and metadata of a safetensors file; raises `CheckpointError`."""
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file of {what}, or it is cut off; download or export "
-            "it again."
+            f"{path} is not a readable safetensors file of {what}, or it is cut off; download or "
+            "export it again."
         ) from error
 
 
@@ -188,8 +200,8 @@ def _read(path: Path) -> Any:
     tensors, metadata = read_safetensors(path, what)
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} is not a gan2shape StyleGAN2 file (format {FORMAT!r} version {VERSION}); give one "
-            "written by this program, or a .pt checkpoint."
+            f"{path} is not a gan2shape StyleGAN2 file (format {FORMAT!r} version {VERSION}); "
+            "give one written by this program, or a .pt checkpoint."
         )
     tree: dict[str, Any] = {}
     for key, tensor in tensors.items():
@@ -205,8 +217,8 @@ def _split(tree: Any, path: Path) -> tuple[_Weights, _Weights | None, Tensor | N
     """Generator, discriminator and mean latent out of what a file holds."""
     if not isinstance(tree, Mapping):
         raise CheckpointError(
-            f"{path} holds a {type(tree).__name__}, not StyleGAN2 weights; give a checkpoint with 'g_ema' "
-            "and 'd'."
+            f"{path} holds a {type(tree).__name__}, not StyleGAN2 weights; give a checkpoint "
+            "with 'g_ema' and 'd'."
         )
     average = tree.get("latent_avg")
     average = average if isinstance(average, Tensor) else None
@@ -218,13 +230,17 @@ def _split(tree: Any, path: Path) -> tuple[_Weights, _Weights | None, Tensor | N
         if not any(isinstance(value, Tensor) for value in tree.values()):
             keys = ", ".join(repr(str(key)) for key in list(tree)[:4]) or "nothing"
             raise CheckpointError(
-                f"{path} has no StyleGAN2 generator ('g_ema' or 'g'; it holds {keys}); give a checkpoint "
-                "of the rosinality PyTorch port."
+                f"{path} has no StyleGAN2 generator ('g_ema' or 'g'; it holds {keys}); give a "
+                "checkpoint of the rosinality PyTorch port."
             )
         generator = _tensors(tree)
         generator.pop("latent_avg", None)
     discriminator = tree.get("d")
-    return generator, _tensors(discriminator) if isinstance(discriminator, Mapping) else None, average
+    return (
+        generator,
+        _tensors(discriminator) if isinstance(discriminator, Mapping) else None,
+        average,
+    )
 
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -239,8 +255,8 @@ def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
 def _shape(state: _Weights, key: str, dims: int, network: str, path: Path) -> tuple[int, ...]:
     if key not in state or state[key].dim() != dims:
         raise CheckpointError(
-            f"{path} does not hold a StyleGAN2 {network} in rosinality's naming ({key!r} is missing or "
-            "misshapen); convert it to the rosinality PyTorch port first."
+            f"{path} does not hold a StyleGAN2 {network} in rosinality's naming ({key!r} is "
+            "missing or misshapen); convert it to the rosinality PyTorch port first."
         )
     return tuple(state[key].shape)
 
@@ -291,8 +307,8 @@ def _fill(network: nn.Module, state: _Weights, what: str, path: Path) -> None:
             problem = f"{key!r} has values that are not finite"
     if problem is not None:
         raise CheckpointError(
-            f"{path} does not hold a whole StyleGAN2 {what} ({problem}); give an unmodified checkpoint of "
-            "the rosinality PyTorch port."
+            f"{path} does not hold a whole StyleGAN2 {what} ({problem}); give an unmodified "
+            "checkpoint of the rosinality PyTorch port."
         )
     with torch.no_grad():
         for key, target in own.items():

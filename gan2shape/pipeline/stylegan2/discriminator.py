@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gan2shape.pipeline.stylegan2.generator import resolutions
 from gan2shape.pipeline.stylegan2.ops import (
@@ -26,15 +26,19 @@ from gan2shape.pipeline.stylegan2.ops import (
 
 
 def _conv_activate(x: Tensor, layer: nn.Sequential) -> Tensor:
-    """Convolution, bias, leaky ReLU with gain sqrt(2), the gain being folded into weights and bias."""
+    """Convolution, bias, leaky ReLU with gain sqrt(2), the gain being folded into weights and
+    bias.
+    """
     conv, activate = cast(EqualConv2d, layer[0]), cast(Bias, layer[1])
     padding = conv.weight.shape[-1] // 2
     weight, bias = conv.scaled(GAIN).to(x.dtype), (activate.bias * GAIN).to(x.dtype)
-    return F.leaky_relu_(F.conv2d(x, weight, bias, padding=padding), SLOPE)
+    return functional.leaky_relu_(functional.conv2d(x, weight, bias, padding=padding), SLOPE)
 
 
 class ResBlock(nn.Module):
-    """Two convolutions, the second halving the resolution, beside a linear skip path: their sum over sqrt(2)."""
+    """Two convolutions, the second halving the resolution, beside a linear skip path: their sum
+    over sqrt(2).
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -44,7 +48,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         blur, conv, activate = self.conv2
-        # the sum's 1/sqrt(2) cancels the activation's gain on the main path and scales the weights of the other
+        # the sum's 1/sqrt(2) cancels the activation's gain on the main path and scales the weights
+        # of the other
         main = conv_down(
             _conv_activate(x, self.conv1),
             cast(EqualConv2d, conv).scaled(),
@@ -55,14 +60,14 @@ class ResBlock(nn.Module):
         skip = conv_down(
             x, cast(EqualConv2d, conv).scaled(1 / math.sqrt(2.0)), cast(Fir, blur).kernel
         )
-        return F.leaky_relu_(main, SLOPE) + skip
+        return functional.leaky_relu_(main, SLOPE) + skip
 
 
 class Discriminator(nn.Module):
     """Real or fake: one logit per image.
 
-    `channels` maps each resolution 4, 8, ..., `size` to its width. The last layers see the standard deviation over
-    groups of up to four images, so a logit depends on the batch; `features` do not.
+    `channels` maps each resolution 4, 8, ..., `size` to its width. The last layers see the standard
+    deviation over groups of up to four images, so a logit depends on the batch; `features` do not.
     """
 
     def __init__(self, size: int, channels: Mapping[int, int]) -> None:
@@ -89,20 +94,28 @@ class Discriminator(nn.Module):
         return len(self.convs)
 
     def features(self, images: Tensor, blocks: int | None = None) -> list[Tensor]:
-        """Feature maps of `images` (B, 3, S, S) after the RGB layer and after each residual block.
+        """Feature maps of `images` (B, 3, H, W) after the RGB layer and after each residual block.
 
-        The first `blocks` of them (all if `None`): shapes (B, C, S, S), (B, C', S/2, S/2), ... in channels_last.
+        The first `blocks` of them (all if `None`): (B, C, H, W), (B, C', H/2, W/2), ... in
+        channels_last. The layers are convolutions, so images of another size than the
+        discriminator's own will do.
 
         Raises:
             ValueError: the images do not fit, or there are fewer than `blocks` blocks.
         """
-        if images.dim() != 4 or images.shape[1:] != (3, self.size, self.size):
-            raise ValueError(
-                f"images must be (B, 3, {self.size}, {self.size}), not {tuple(images.shape)}"
-            )
         count = self.blocks if blocks is None else blocks
         if not 1 <= count <= self.blocks:
             raise ValueError(f"blocks must be 1 to {self.blocks}, not {count}")
+        step = 1 << (count - 1)
+        if (
+            images.dim() != 4
+            or images.shape[1] != 3
+            or any(side % step for side in images.shape[2:])
+        ):
+            raise ValueError(
+                f"images must be (B, 3, H, W) with sides that are multiples of {step}, "
+                f"not {tuple(images.shape)}"
+            )
         x = images.to(work_dtype(images)).contiguous(memory_format=torch.channels_last)
         maps: list[Tensor] = []
         for index in range(count):
@@ -112,7 +125,13 @@ class Discriminator(nn.Module):
         return maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B,) float32 of `images` (B, 3, S, S) in [-1, 1]."""
+        """Logits (B,) float32 of `images` (B, 3, size, size) in [-1, 1]; `ValueError` at other
+        sizes.
+        """
+        if images.shape[1:] != (3, self.size, self.size):
+            raise ValueError(
+                f"images must be (B, 3, {self.size}, {self.size}), not {tuple(images.shape)}"
+            )
         x = self.features(images)[-1]
         x = torch.cat((x, _group_deviation(x)), dim=1)
         x = _conv_activate(x, self.final_conv)
@@ -122,7 +141,9 @@ class Discriminator(nn.Module):
 
 
 def _group_deviation(x: Tensor, limit: int = 4) -> Tensor:
-    """Mean standard deviation over groups of up to `limit` images, as one more channel (B, 1, H, W)."""
+    """Mean standard deviation over groups of up to `limit` images, as one more channel (B, 1, H,
+    W).
+    """
     batch, _, height, width = x.shape
     group = next(size for size in range(min(limit, batch), 0, -1) if batch % size == 0)
     with full_precision(x):

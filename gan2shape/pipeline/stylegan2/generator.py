@@ -16,8 +16,8 @@ NoiseMode = Literal["fixed", "random", "none"]
 class MappingNetwork(nn.Sequential):
     """z -> w: pixel norm, then `depth` linear layers with leaky ReLU.
 
-    The modules are those of a plain `nn.Sequential`, index 0 being the pixel norm, so that its tail can be taken as
-    GAN2Shape's latent regularisation does.
+    The modules are those of a plain `nn.Sequential`, index 0 being the pixel norm, so that its tail
+    can be taken as GAN2Shape's latent regularisation does.
     """
 
     def __init__(self, style_dim: int, depth: int, lr_mul: float = 0.01) -> None:
@@ -40,8 +40,8 @@ class ConstantInput(nn.Module):
 class Generator(nn.Module):
     """Images from latents.
 
-    `channels` maps each resolution 4, 8, ..., `size` to its width. `num_layers` latents enter an image; `forward`
-    takes one w for all of them or one each.
+    `channels` maps each resolution 4, 8, ..., `size` to its width. `num_layers` latents enter an
+    image; `forward` takes one w for all of them or one each.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Generator(nn.Module):
             w = w[:, None].expand(-1, self.num_layers, -1)
         if w.shape[1:] != (self.num_layers, self.style_dim):
             raise ValueError(
-                f"latents must be (B, {self.style_dim}) or (B, {self.num_layers}, {self.style_dim}),"
-                f" not {tuple(w.shape)}"
+                f"latents must be (B, {self.style_dim}) or (B, {self.num_layers}, "
+                f"{self.style_dim}), not {tuple(w.shape)}"
             )
         batch = w.shape[0]
 

@@ -1,14 +1,15 @@
 """Building blocks of StyleGAN2 (Karras et al., CVPR 2020), arranged for CPUs.
 
-Convolutions are never grouped per sample: a modulated convolution scales its input by the style and its output by the
-demodulation factor, which equals scaling the weights. Activations stay in channels_last. Everything differentiates
-twice, as R1 and path-length regularisation need.
+Convolutions are never grouped per sample: a modulated convolution scales its input by the style and
+its output by the demodulation factor, which equals scaling the weights. Activations stay in
+channels_last. Everything differentiates twice, as R1 and path-length regularisation need.
 
-Parameters carry the names of the rosinality PyTorch port, see `generator.py` and `discriminator.py`. The gains of the
-activations are folded into biases and scales, so that each layer passes over its activations as rarely as possible.
+Parameters carry the names of the rosinality PyTorch port, see `generator.py` and
+`discriminator.py`. The gains of the activations are folded into biases and scales, so that each
+layer passes over its activations as rarely as possible.
 
-Precision: styles, demodulation factors, weight scaling and the RGB sum are float32 also under autocast; convolutions
-and the activations between them take the autocast type.
+Precision: styles, demodulation factors, weight scaling and the RGB sum are float32 also under
+autocast; convolutions and the activations between them take the autocast type.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 SLOPE = 0.2
 GAIN = math.sqrt(2.0)
@@ -49,7 +50,7 @@ class PixelNorm(nn.Module):
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with the equalised learning rate: weights are stored at unit variance (over `lr_mul`)."""
+    """Linear layer with equalised learning rate: stored weights have the spread 1 / `lr_mul`."""
 
     def __init__(
         self,
@@ -69,12 +70,12 @@ class EqualLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, inputs) -> (B, outputs), float32
         with full_precision(x):
             bias = self.bias * self.lr_mul
-            y = F.linear(x.to(self.weight.dtype) * self.scale, self.weight, bias)
-            return F.leaky_relu(y, SLOPE) * GAIN if self.activate else y
+            y = functional.linear(x.to(self.weight.dtype) * self.scale, self.weight, bias)
+            return functional.leaky_relu(y, SLOPE) * GAIN if self.activate else y
 
 
 class EqualConv2d(nn.Module):
-    """Holder of a convolution's weights (O, I, k, k) at unit variance; `scaled` are those to compute with."""
+    """Holder of convolution weights (O, I, k, k) of unit variance; compute with `scaled`."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -106,18 +107,21 @@ class Fir(nn.Module):
 def _worth_folding(x: Tensor, side: int) -> bool:
     """Whether one 6x6 convolution beats a 3x3 one followed by a blur.
 
-    It has four times the arithmetic and one pass over memory less: measured faster, forward plus backward, in reduced
-    precision on maps that are large for their number of channels.
+    It has four times the arithmetic and one pass over memory less: measured faster, forward plus
+    backward, in reduced precision on maps that are large for their number of channels.
     """
     return x.dtype != torch.float32 and side >= 16 and x.shape[1] <= 128
 
 
 def fold_blur(weight: Tensor, kernel: Tensor) -> Tensor:
-    """Weights (O, I, k, k) convolved with the FIR `kernel` (4, 4): (O, I, k+3, k+3), as a cheap matrix product."""
+    """Weights (O, I, k, k) convolved with the FIR `kernel` (4, 4): (O, I, k+3, k+3).
+
+    As one matrix product, which is far cheaper than a convolution over so many small maps.
+    """
     outputs, inputs, k, _ = weight.shape
     with full_precision(weight):
         unit = torch.eye(k * k, dtype=weight.dtype, device=weight.device).view(k * k, 1, k, k)
-        spread = F.conv2d(unit, kernel.flip(0, 1)[None, None].to(weight.dtype), padding=3)
+        spread = functional.conv2d(unit, kernel.flip(0, 1)[None, None].to(weight.dtype), padding=3)
         folded = weight.reshape(-1, k * k) @ spread.view(k * k, -1)
     return folded.view(outputs, inputs, k + 3, k + 3)
 
@@ -125,15 +129,15 @@ def fold_blur(weight: Tensor, kernel: Tensor) -> Tensor:
 def _depthwise(x: Tensor, kernel: Tensor, padding: int, stride: int = 1) -> Tensor:
     channels = x.shape[1]
     taps = kernel.flip(0, 1).to(x.dtype).expand(channels, 1, 4, 4)
-    return F.conv2d(x, taps, padding=padding, stride=stride, groups=channels)
+    return functional.conv2d(x, taps, padding=padding, stride=stride, groups=channels)
 
 
 def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
     """Transposed 3x3 convolution with stride 2, then blur: (B, I, H, W) -> (B, O, 2H, 2W)."""
     if _worth_folding(x, min(x.shape[2:])):
         folded = fold_blur(weight, kernel).transpose(0, 1).to(x.dtype)
-        return F.conv_transpose2d(x, folded, stride=2, padding=2)
-    y = F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2)
+        return functional.conv_transpose2d(x, folded, stride=2, padding=2)
+    y = functional.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2)
     return _depthwise(y, kernel, padding=1)
 
 
@@ -143,14 +147,15 @@ def conv_down(x: Tensor, weight: Tensor, kernel: Tensor, bias: Tensor | None = N
     padding = (k + 1) // 2  # 2 for 3x3, 1 for 1x1
     bias = None if bias is None else bias.to(x.dtype)
     if _worth_folding(x, min(x.shape[2:]) // 2):
-        # correlation with w after correlation with the flipped kernel = correlation with the full convolution of both
+        # correlation with w after correlation with the flipped kernel = correlation with the full
+        # convolution of both
         folded = fold_blur(weight, kernel.flip(0, 1)).to(x.dtype)
-        return F.conv2d(x, folded, bias, stride=2, padding=padding)
+        return functional.conv2d(x, folded, bias, stride=2, padding=padding)
     weight = weight.to(x.dtype)
     if k == 1 and x.dtype == torch.float32:
-        return F.conv2d(_depthwise(x, kernel, padding, stride=2), weight, bias)
+        return functional.conv2d(_depthwise(x, kernel, padding, stride=2), weight, bias)
     # a strided depthwise convolution in bfloat16 has a very slow backward pass: blur densely there
-    return F.conv2d(_depthwise(x, kernel, padding), weight, bias, stride=2)
+    return functional.conv2d(_depthwise(x, kernel, padding), weight, bias, stride=2)
 
 
 def upsample_image(x: Tensor, kernel: Tensor) -> Tensor:
@@ -158,14 +163,14 @@ def upsample_image(x: Tensor, kernel: Tensor) -> Tensor:
     with full_precision(x):
         channels = x.shape[1]
         taps = kernel.to(x.dtype).expand(channels, 1, 4, 4)
-        return F.conv_transpose2d(x, taps, stride=2, padding=1, groups=channels)
+        return functional.conv_transpose2d(x, taps, stride=2, padding=1, groups=channels)
 
 
 class ModulatedConv2d(nn.Module):
     """Convolution whose weights are scaled per sample by a style and, optionally, normalised again.
 
-    `forward` returns the plain result and the output scale (the demodulation factor, (B, O)) apart, so that the caller
-    joins it with bias and activation.
+    `forward` returns the plain result and the output scale (the demodulation factor, (B, O)) apart,
+    so that the caller joins it with bias and activation.
     """
 
     def __init__(
@@ -189,7 +194,7 @@ class ModulatedConv2d(nn.Module):
         x = x * factor.to(x.dtype)[:, :, None, None]
         if self.upsample:
             return conv_up(x, weight, self.blur.kernel), demodulation
-        return F.conv2d(x, weight.to(x.dtype), padding=self.padding), demodulation
+        return functional.conv2d(x, weight.to(x.dtype), padding=self.padding), demodulation
 
 
 class NoiseWeight(nn.Module):
@@ -218,7 +223,7 @@ class StyledConv(nn.Module):
         y = torch.addcmul(
             (offset * GAIN).to(y.dtype), y, (demodulation * GAIN).to(y.dtype)[:, :, None, None]
         )
-        return F.leaky_relu_(y, SLOPE)
+        return functional.leaky_relu_(y, SLOPE)
 
 
 class ModulatedToRgb(nn.Module):
@@ -235,14 +240,17 @@ class ModulatedToRgb(nn.Module):
         with full_precision(x):
             factor = self.modulation(style) * self.scale  # (B, I)
             weight = factor[:, :, None] * self.weight[0, :, :, 0, 0].t()  # (B, I, 3)
-            # with so few outputs, weights per sample cost less than another pass over the activations
+            # with so few outputs, weights per sample cost less than another pass over the
+            # activations
             pixels = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
             rgb = torch.bmm(pixels, weight.to(x.dtype))
         return rgb.view(batch, height, width, 3).permute(0, 3, 1, 2)
 
 
 class ToRgb(nn.Module):
-    """Adds a layer's contribution to the image, upsampled from the layer before: float32 throughout."""
+    """Adds a layer's contribution to the image, upsampled from the layer before: float32
+    throughout.
+    """
 
     def __init__(self, inputs: int, style_dim: int, upsample: bool = True) -> None:
         super().__init__()

@@ -1,0 +1,147 @@
+"""LPIPS with VGG16 features (Zhang et al., CVPR 2018), for weights that the user has.
+
+The weights are the state dict of the `lpips` package's `LPIPS(net="vgg")`: convolutions
+`net.slice<k>.<n>.*` and linear heads `lin<k>.model.1.weight` (or `lins.<k>.model.1.weight`), as
+`.pt`/`.pth` or safetensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError, read_safetensors, read_tree
+
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+# convolutions of each slice: index in VGG16's feature list and width
+SLICES: tuple[tuple[tuple[int, int], ...], ...] = (
+    ((0, 64), (2, 64)),
+    ((5, 128), (7, 128)),
+    ((10, 256), (12, 256), (14, 256)),
+    ((17, 512), (19, 512), (21, 512)),
+    ((24, 512), (26, 512), (28, 512)),
+)
+WIDTHS = tuple(group[-1][1] for group in SLICES)
+TINY = 1e-10
+
+
+class Lpips(nn.Module):
+    """Perceptual distance of images in [-1, 1]."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(SHIFT)[None, :, None, None])
+        self.register_buffer("scale", torch.tensor(SCALE)[None, :, None, None])
+        inputs = 3
+        self.slices = nn.ModuleList()
+        for group in SLICES:
+            layers = nn.ModuleList()
+            for _, width in group:
+                layers.append(nn.Conv2d(inputs, width, 3, padding=1))
+                inputs = width
+            self.slices.append(layers)
+        self.heads = nn.ParameterList([nn.Parameter(torch.zeros(width)) for width in WIDTHS])
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Five maps (B, C, H, W) float32 of unit length along the channels, for `images` (B, 3, S,
+        S), S >= 16.
+        """
+        x = (images - self.shift) / self.scale
+        x = x.contiguous(memory_format=torch.channels_last)
+        maps = []
+        for index, layers in enumerate(self.slices):
+            if index:
+                x = functional.max_pool2d(x, 2)
+            for layer in layers:  # type: ignore[attr-defined]
+                x = functional.relu_(layer(x))
+            y = x.float()
+            # clamped under the root, whose slope is infinite at zero
+            length = y.square().sum(dim=1, keepdim=True).clamp_min(TINY * TINY).sqrt()
+            maps.append(y / (length + TINY))
+        return maps
+
+    def distance(self, a: list[Tensor], b: list[Tensor], weights: Tensor | None = None) -> Tensor:
+        """Distance per image, (B,), of two results of `features`.
+
+        `weights` (B, S, S) weigh the pixels, averaged to each map's size.
+        """
+        total = a[0].new_zeros(len(a[0]))
+        for x, y, head in zip(a, b, self.heads, strict=True):
+            gap = ((x - y).square() * head[:, None, None]).sum(dim=1)  # (B, H, W)
+            if weights is None:
+                total = total + gap.mean(dim=(1, 2))
+            else:
+                w = functional.adaptive_avg_pool2d(weights[:, None].to(gap.dtype), gap.shape[1:])[
+                    :, 0
+                ]
+                total = total + (gap * w).sum(dim=(1, 2)) / w.sum(dim=(1, 2)).clamp_min(1e-6)
+        return total
+
+    def forward(self, a: Tensor, b: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Distance per image, (B,), of two sets of images (B, 3, S, S) in [-1, 1]."""
+        return self.distance(self.features(a), self.features(b), weights)
+
+
+def load_lpips(path: str | Path) -> Lpips:
+    """Read weights; the network is frozen and in evaluation mode, on the CPU.
+
+    Raises `CheckpointError` with one sentence when the file is missing, broken, unsafe or holds
+    something else.
+    """
+    path = Path(path)
+    what = "LPIPS weights"
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the LPIPS weights file itself.")
+    if not path.exists():
+        raise CheckpointError(f"There is no LPIPS weights file {path}; check the path.")
+    if path.suffix == ".safetensors":
+        tree: object = read_safetensors(path, what)[0]
+    else:
+        tree = read_tree(path, what)
+    if not isinstance(tree, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(tree).__name__}, not LPIPS weights; save the state dict of "
+            "lpips.LPIPS(net='vgg')."
+        )
+    state = {str(key).removeprefix("module."): value for key, value in tree.items()}
+    network = Lpips()
+    with torch.no_grad():
+        for target, names in _names(network):
+            found = next((state[name] for name in names if name in state), None)
+            problem = None
+            if not isinstance(found, Tensor):
+                problem = f"{names[0]!r} is missing"
+            elif found.numel() != target.numel() or (
+                target.dim() > 1 and found.shape != target.shape
+            ):
+                problem = f"{names[0]!r} has shape {tuple(found.shape)}"
+            elif not bool(torch.isfinite(found).all()):
+                problem = f"{names[0]!r} has values that are not finite"
+            if problem is not None or found is None:
+                raise CheckpointError(
+                    f"{path} does not hold VGG16 LPIPS weights ({problem}); save the state dict of "
+                    "lpips.LPIPS(net='vgg')."
+                )
+            target.copy_(found.reshape(target.shape))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)
+
+
+def _names(network: Lpips) -> list[tuple[Tensor, tuple[str, ...]]]:
+    """Each parameter with the names that it may have in a file."""
+    pairs: list[tuple[Tensor, tuple[str, ...]]] = []
+    for k, (group, layers) in enumerate(zip(SLICES, network.slices, strict=True), start=1):
+        for (index, _), layer in zip(group, layers, strict=True):  # type: ignore[call-overload]
+            pairs.append((layer.weight, (f"net.slice{k}.{index}.weight",)))
+            pairs.append((layer.bias, (f"net.slice{k}.{index}.bias",)))
+    for k, head in enumerate(network.heads):
+        pairs.append((head, (f"lin{k}.model.1.weight", f"lins.{k}.model.1.weight")))
+    return pairs
