@@ -25,7 +25,7 @@ def load_latents(source: str | Path, ids: Sequence[str], style_dim: int | None =
     """Latents (N, D) float32 of the images `ids`, in their order.
 
     `source` is one of
-    - a `.pt` file: a tensor (N, D) with one row per id in order, or of a single latent (D,), (1, D),
+    - a `.pt` file: a tensor (N, D) with one row per id in order, or a single latent (D,), (1, D) or
       (1, L, D); or a dict from image name to latent (whose values may be dicts with a key `latent`,
       as projectors write them);
     - a folder with one `<id>.pt` per image;

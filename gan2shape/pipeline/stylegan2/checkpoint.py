@@ -4,7 +4,7 @@ Reading never runs code from a file: pickles are opened with `weights_only`. Siz
 tensors.
 
 Own format: a safetensors file with the port's parameter names under `g_ema.` and `d.`, an optional
-`latent_avg`, and the metadata `format` = "gan2shape.stylegan2", `version` = "1".
+`latent_avg`, and the metadata `format` = "gan2shape.stylegan2/1". Equal weights make equal files.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.stylegan2.generator import Generator
 from gan2shape.schemas.errors import UserError
 
-FORMAT = "gan2shape.stylegan2"
-VERSION = "1"
+FORMAT = "gan2shape.stylegan2/1"
 _OPTIONAL = re.compile(r"(^|\.)(kernel|noise_\d+)$")
 _Weights = Mapping[str, Tensor]
 
@@ -133,7 +132,7 @@ def save_gan(gan: Gan, path: str | Path) -> None:
         tensors |= {f"d.{k}": _plain(v) for k, v in gan.discriminator.state_dict().items()}
     if gan.latent_avg is not None:
         tensors["latent_avg"] = _plain(gan.latent_avg)
-    save_file(tensors, str(path), metadata={"format": FORMAT, "version": VERSION})
+    save_file(tensors, str(path), metadata={"format": FORMAT})
 
 
 def export_rosinality(gan: Gan, path: str | Path) -> None:
@@ -198,10 +197,10 @@ def _read(path: Path) -> Any:
     if path.suffix != ".safetensors":
         return read_tree(path, what)
     tensors, metadata = read_safetensors(path, what)
-    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+    if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is not a gan2shape StyleGAN2 file (format {FORMAT!r} version {VERSION}); "
-            "give one written by this program, or a .pt checkpoint."
+            f"{path} is not a StyleGAN2 file of this program (format {FORMAT!r}); give one that it "
+            "wrote, or a .pt checkpoint of the rosinality PyTorch port."
         )
     tree: dict[str, Any] = {}
     for key, tensor in tensors.items():

@@ -24,7 +24,7 @@ from gan2shape.schemas.config import InversionConfig
 FEATURE_BLOCKS = 4
 START_SAMPLES = 256
 SPACE_SAMPLES = 10_000
-NORM_WEIGHT = 0.01
+NORM_WEIGHT = 0.005
 """On the mean square of w's distance from the mean latent, in standard deviations."""
 BACKGROUND_WEIGHT = 0.25
 """Of pixels outside the mask: the object's outline counts, the background's content hardly does."""
