@@ -34,8 +34,8 @@ def brute_force(
 @pytest.mark.parametrize("samples", [1, 2])
 def test_agrees_with_ray_casting(samples: int) -> None:
     rng = np.random.RandomState(3)
-    points = rng.uniform([-0.08, -0.08, 0.9], [0.08, 0.08, 1.1], (18, 3)).astype(np.float32)
-    faces = np.arange(18, dtype=np.int32).reshape(6, 3)
+    points = rng.uniform([-0.08, -0.08, 0.9], [0.08, 0.08, 1.1], (36, 3)).astype(np.float32)
+    faces = np.arange(36, dtype=np.int32).reshape(12, 3)
     size, focal = 12, 11 / 2 / np.tan(np.radians(5))
     triangle, weights, depth = rasterize(points, faces, size, samples, focal)
     which, nearest = brute_force(points, faces, size, samples, focal)
