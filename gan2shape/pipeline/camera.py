@@ -117,11 +117,11 @@ def transform(points: Tensor, view: Tensor, camera: Camera, inverse: bool = Fals
     between = (view.shape[0],) + (1,) * (points.ndim - 2) + (3,)
     pivot = points.new_tensor([0.0, 0.0, camera.rotation_depth])
     shift = view[:, 3:].reshape(between)
-    flat = (points - pivot - shift if inverse else points - pivot).expand(
-        view.shape[0], *points.shape[1:]
-    )
-    turned = flat.reshape(view.shape[0], -1, 3) @ (rotation if inverse else rotation.mT)
-    turned = turned.reshape(flat.shape) + pivot
+    x, y, z = (points - pivot - shift if inverse else points - pivot).split(1, dim=-1)
+    # Written out: a matrix product would lose digits to TF32 or autocast where they are on.
+    columns = (rotation.mT if inverse else rotation).unbind(-1)
+    for_x, for_y, for_z = (column.reshape(between) for column in columns)
+    turned = x * for_x + y * for_y + z * for_z + pivot
     return turned if inverse else turned + shift
 
 

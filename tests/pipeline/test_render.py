@@ -203,6 +203,27 @@ def test_float32_agrees_with_float64():
     assert close.double().mean() > 0.999
 
 
+def test_half_precision_is_rendered_in_float32():
+    camera = Camera(16)
+    half = (textures(camera, 2), depth_map("bump", camera, 2), views(2))
+    texture, depth, view = (t.bfloat16().requires_grad_() for t in half)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = warp(texture, depth, view, camera)
+    expected = warp(texture.float(), depth.float(), view.float(), camera)
+    assert torch.equal(seen.image, expected.image)
+    assert torch.equal(seen.depth, expected.depth)
+    grads = torch.autograd.grad(seen.image.sum() + seen.depth.sum(), (texture, depth, view))
+    assert [g.dtype for g in grads] == [torch.bfloat16] * 3
+
+
+def test_autocast_does_not_touch_the_torch_path():
+    camera = Camera(16)
+    depth, view = depth_map("bump", camera, 2).float(), views(2).float()
+    plain = screen_vertices(depth, view, camera)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(screen_vertices(depth, view, camera), plain)
+
+
 def test_torch_path_matches_the_fused_one():
     camera = Camera(32)
     inputs = [

@@ -20,26 +20,27 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.render import numba_kernels as kernels
+from gan2shape.pipeline.render import numba_depth, numba_texture
+from gan2shape.pipeline.render.numba_common import Lens
 
 
 def visible_faces(screen: Tensor, camera: Camera) -> Tensor:
     """Nearest face ids (B, S, S) int64 of screen vertices (B, S, S, 3), -1 where there is none."""
     batch, size = screen.shape[:2]
     ids = np.empty((batch, size, size), np.int32)
-    _run(kernels.visible_faces, batch, _array(screen), float(camera.near), ids)
+    _run(numba_depth.visible_faces, batch, _array(screen), float(camera.near), ids)
     return torch.from_numpy(ids).long()
 
 
 def render_depth(depth: Tensor, view: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Depth (B, S, S) and mask (B, S, S) of `depth` (B, S, S) under `view` (B, 6)."""
-    rendered, mask = _RenderDepth.apply(depth, view.to(depth.dtype), camera)
+    rendered, mask = _RenderDepth.apply(depth, view, camera)
     return rendered, mask
 
 
 def resample(texture: Tensor, depth: Tensor, view: Tensor, camera: Camera) -> Tensor:
     """Texture (B, C, S, S) as it looks where `depth` (B, S, S) is seen under `view` (B, 6)."""
-    image: Tensor = _Resample.apply(texture.to(depth.dtype), depth, view.to(depth.dtype), camera)
+    image: Tensor = _Resample.apply(texture, depth, view, camera)
     return image
 
 
@@ -49,7 +50,7 @@ class _RenderDepth(torch.autograd.Function):
         ids = torch.empty(depth.shape, dtype=torch.int32)
         rendered = torch.empty(depth.shape, dtype=depth.dtype)
         _run(
-            kernels.depth_forward,
+            numba_depth.depth_forward,
             depth.shape[0],
             _array(depth),
             _array(view),
@@ -70,7 +71,7 @@ class _RenderDepth(torch.autograd.Function):
         grad_depth = torch.empty(depth.shape, dtype=depth.dtype)
         grad_view = torch.empty(view.shape, dtype=view.dtype)
         _run(
-            kernels.depth_backward,
+            numba_depth.depth_backward,
             depth.shape[0],
             _array(depth),
             _array(view),
@@ -88,7 +89,7 @@ class _Resample(torch.autograd.Function):
     def forward(ctx: Any, texture: Tensor, depth: Tensor, view: Tensor, camera: Camera) -> Tensor:
         image = torch.empty(texture.shape, dtype=texture.dtype)
         _run(
-            kernels.resample_forward,
+            numba_texture.resample_forward,
             depth.shape[0],
             _array(texture.flatten(2)),
             _array(depth),
@@ -109,7 +110,7 @@ class _Resample(torch.autograd.Function):
         grad_depth = torch.empty(depth.shape, dtype=depth.dtype)
         grad_view = torch.empty(view.shape, dtype=view.dtype)
         _run(
-            kernels.resample_backward,
+            numba_texture.resample_backward,
             depth.shape[0],
             _array(texture.flatten(2)),
             _array(depth),
@@ -124,8 +125,8 @@ class _Resample(torch.autograd.Function):
         return grad_texture if with_texture else None, grad_depth, grad_view, None
 
 
-def _lens(camera: Camera) -> kernels.Lens:
-    return kernels.Lens(
+def _lens(camera: Camera) -> Lens:
+    return Lens(
         focal=float(camera.focal),
         center=float(camera.center),
         pivot=float(camera.rotation_depth),

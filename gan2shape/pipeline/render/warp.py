@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from gan2shape.pipeline.camera import Camera, check_depth, check_view
@@ -39,7 +40,9 @@ def warp(
 ) -> Rendering:
     """Render texture (B, C, S, S) on canonical depth (B, S, S) under view (B, 6).
 
-    A single texture or depth (batch 1) is shared by all views. Differentiable in all three tensors.
+    A single texture or depth (batch 1) is shared by all views. Differentiable in all three
+    tensors. Computes in the precision of depth, at least float32: half-precision inputs come back
+    as float32.
     Raises ValueError when shapes or the backend do not fit.
     """
     rendered, mask = render_depth(depth, view, camera, backend)
@@ -52,10 +55,11 @@ def render_depth(
     """Depth and mask (B, S, S) of canonical depth (B, S, S) seen under view (B, 6)."""
     check_depth(depth, camera)
     check_view(view)
-    depth = _shared(depth, view.shape[0], "depth")
+    depth = _shared(full_precision(depth), view.shape[0], "depth")
+    view = view.to(depth.dtype)
     if choose(backend, depth) == "numba":
         return numba_backend.render_depth(depth, view, camera)
-    screen = screen_vertices(depth, view.to(depth.dtype), camera)
+    screen = screen_vertices(depth, view, camera)
     faces = pytorch3d_backend.visible_faces(screen, camera)
     return depth_from_faces(screen, faces, camera), (faces >= 0).to(depth.dtype)
 
@@ -73,12 +77,12 @@ def resample(
         raise ValueError(
             f"texture must be (B, C, {camera.size}, {camera.size}), not {tuple(texture.shape)}"
         )
-    rendered = _shared(rendered, view.shape[0], "depth")
-    texture = _shared(texture, view.shape[0], "texture")
+    rendered = _shared(full_precision(rendered), view.shape[0], "depth")
+    texture = _shared(texture.to(rendered.dtype), view.shape[0], "texture")
+    view = view.to(rendered.dtype)
     if choose(backend, rendered) == "numba":
         return numba_backend.resample(texture, rendered, view, camera)
-    view = view.to(rendered.dtype)
-    return sample_texture(texture.to(rendered.dtype), sampling_positions(rendered, view, camera))
+    return sample_texture(texture, sampling_positions(rendered, view, camera))
 
 
 def choose(backend: Backend, tensor: Tensor) -> Literal["numba", "pytorch3d"]:
@@ -93,6 +97,11 @@ def choose(backend: Backend, tensor: Tensor) -> Literal["numba", "pytorch3d"]:
             f"The numba renderer works on the CPU only; {tensor.device} needs pytorch3d."
         )
     return backend
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """The tensor in float32 if it is in half precision, which is too coarse for positions."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _shared(tensor: Tensor, batch: int, name: str) -> Tensor:
