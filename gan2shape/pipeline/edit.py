@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.camera import Camera, rotation_matrix
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.render import Backend, render_depth, resample
 from gan2shape.pipeline.shading import shade
@@ -80,14 +81,14 @@ def shape_picture(
 ) -> Tensor:
     """Grey pictures (B, 3, S, S) in [-1, 1] of the shape alone under a fixed studio light.
 
-    Lit by the normals of the depth as it is seen: rendered under view (B, 6), or depth (B, S, S)
-    itself where view is None. Pixels outside the shape, or outside mask (B, S, S), get
+    Depth (B, S, S) is seen under view (B, 6), or as it lies where view is None; the light stays
+    with the camera. Pixels outside the shape, or outside mask (B, S, S) of the picture, get
     `background`.
     """
-    seen, inside = _seen(depth, view, mask, camera, backend)
-    light = depth.new_tensor(STUDIO_LIGHT).expand(len(seen), 4)
-    grey = torch.ones_like(seen)[:, None].expand(-1, 3, -1, -1)
-    image = shade(grey, normals_from_depth(seen, camera), light).clamp(-1, 1)
+    normals, inside = _seen_normals(depth, view, mask, camera, backend)
+    light = depth.new_tensor(STUDIO_LIGHT).expand(len(depth), 4)
+    grey = torch.ones_like(inside)[:, None].expand(-1, 3, -1, -1)
+    image = shade(grey, normals, light).clamp(-1, 1)
     return torch.where(inside[:, None] > 0.5, image, background)
 
 
@@ -101,22 +102,31 @@ def normal_picture(
     backend: Backend = "auto",
 ) -> Tensor:
     """Normal maps (B, 3, S, S) in [-1, 1]: red, green, blue = right, up, towards the camera."""
-    seen, inside = _seen(depth, view, mask, camera, backend)
-    normals = normals_from_depth(seen, camera)
-    # Ours point inwards with y down, so outwards and y up flips x and z only.
+    normals, inside = _seen_normals(depth, view, mask, camera, backend)
+    # Ours point inwards with y down: right = -x, up = y, towards the camera = z.
     image = (normals * normals.new_tensor([-1.0, 1.0, 1.0])).permute(0, 3, 1, 2)
     return torch.where(inside[:, None] > 0.5, image, background)
 
 
-def _seen(
+def _seen_normals(
     depth: Tensor, view: Tensor | None, mask: Tensor | None, camera: Camera, backend: Backend
 ) -> tuple[Tensor, Tensor]:
-    """Depth and mask (B, S, S) to draw."""
-    if view is None:
-        seen, inside = depth, torch.ones_like(depth)
-    else:
-        seen, inside = render_depth(depth, view, camera, backend)
-    return seen, inside if mask is None else inside * mask.to(inside)
+    """Normals (B, S, S, 3) in the view's frame and mask (B, S, S) of what a picture shows.
+
+    They are those of the depth grid, carried to the view like a texture: normals of the rendered
+    depth would draw a line along every outline.
+    """
+    inner = normals_from_depth(depth, camera)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+    normals = functional.pad(inner, (1, 1, 1, 1), mode="replicate")  # (B, 3, S, S)
+    inside = torch.ones_like(depth)
+    if view is not None:
+        rendered, inside = render_depth(depth, view, camera, backend)
+        carried = resample(normals, rendered, view, camera, backend)
+        turned = torch.einsum("bij,bjvu->bivu", rotation_matrix(view[:, :3]).to(carried), carried)
+        normals = functional.normalize(turned, dim=1)
+    if mask is not None:
+        inside = inside * mask.to(inside)
+    return normals.permute(0, 2, 3, 1), inside
 
 
 def _pictures(

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.camera import Camera, pixel_rays
 from gan2shape.pipeline.edit import normal_picture, relight, shape_picture, turn
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.render import warp
@@ -74,6 +76,18 @@ def test_shape_picture_is_grey_and_flat_for_a_plane():
     assert bump.std() > 0.05
     # The light comes from the upper left: that flank of a bump is the brighter one.
     assert bump[0, 0, 10, 10] > bump[0, 0, 21, 21] + 0.1
+
+
+def test_shape_picture_shows_normals_in_the_views_frame():
+    # A plane turned about the vertical axis is lit as the plane of that tilt.
+    line = pixel_rays(CAMERA, "cpu", torch.float32)[..., 0]
+    turned = 1 / (1 + math.tan(0.3) * line)[None]  # the plane through (0, 0, 1) under that yaw
+    view = torch.tensor([[0, 0.3, 0, 0, 0, 0.0]])
+    seen = shape_picture(torch.ones(1, 32, 32), view, CAMERA, background=5.0)
+    direct = shape_picture(turned, None, CAMERA)
+    inside = seen < 5
+    assert inside.float().mean() > 0.8
+    torch.testing.assert_close(seen[inside], direct[inside], rtol=0, atol=1e-3)
 
 
 def test_shape_picture_leaves_the_background_outside_the_mask():
