@@ -104,7 +104,7 @@ def _from_file(path: Path, ids: Sequence[str]) -> dict[str, Tensor]:
             f"{path} holds no latents; give a tensor (N, D), or a dict from image name to tensor."
         )
     rows = _row(tree) if len(ids) == 1 else tree
-    if len(rows) != len(ids) or rows.dim() < 2:
+    if rows.dim() < 2 or len(rows) != len(ids):
         raise LatentError(
             f"{path} holds a tensor {tuple(tree.shape)} for {len(ids)} image(s); give one row "
             "per image, or a dict from image name to tensor."

@@ -162,20 +162,19 @@ def read_tree(path: Path, what: str) -> Any:
             )
     except Exception as error:
         message = " ".join(str(error).split())
-        unsafe = re.search(r"(?:GLOBAL|global:?) (\S+\.\S+)", message)
-        if "nsupported global" in message or "Unsupported class" in message:
-            name = f" ({unsafe.group(1)})" if unsafe else ""
+        unsafe = re.search(r"unsupported global:? (?:GLOBAL )?(\S+)", message, re.IGNORECASE)
+        if unsafe:
             raise CheckpointError(
-                f"{path} holds Python objects besides tensors{name}, which could run code, so it "
-                "was not opened; save its state dicts alone with torch.save."
+                f"{path} holds Python objects besides tensors ({unsafe.group(1)}), which could run "
+                "code, so it was not opened; save its state dicts alone with torch.save."
             ) from error
-        if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, PermissionError):
             raise CheckpointError(
-                f"{path} could not be read ({error.strerror}); check its permissions and disk."
+                f"{path} may not be read ({error.strerror}); change its permissions."
             ) from error
         raise CheckpointError(
-            f"{path} is not a readable file of {what}, or it is cut off; download or export it "
-            "again."
+            f"{path} is not a readable torch file of {what}: it is of another kind or cut off; "
+            "download or export it again."
         ) from error
 
 
@@ -187,8 +186,8 @@ def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file of {what}, or it is cut off; download or "
-            "export it again."
+            f"{path} is not a readable safetensors file of {what}: it is of another kind or cut "
+            "off; download or export it again."
         ) from error
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.distance import feature_distance, weighted_l1
 from gan2shape.schemas.config import InversionConfig
 
 FEATURE_BLOCKS = 4
@@ -154,10 +155,11 @@ class _Target:
 
     def losses(self, made: Tensor, perceptual_weight: float) -> Tensor:
         """Per image: (B,)."""
-        loss = _weighted_l1(made, self.images, self.weights)
+        loss = weighted_l1(made, self.images, self.weights)
         if perceptual_weight:
-            for mine, wanted in zip(self._features(made), self.features, strict=True):
-                loss = loss + perceptual_weight * _weighted_l1(mine, wanted, self.weights)
+            loss = loss + perceptual_weight * feature_distance(
+                self._features(made), self.features, self.weights[:, 0]
+            )
             if self.lpips is not None and self.perceived is not None:
                 distance = self.lpips.distance(
                     self.lpips.features(made), self.perceived, self.weights[:, 0]
@@ -166,16 +168,7 @@ class _Target:
         return loss
 
     def error(self, made: Tensor) -> Tensor:
-        return _weighted_l1(made, self.images, self.inside)
-
-
-def _weighted_l1(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
-    """Mean absolute difference per sample, (B,) float32; `weights` (B, 1, S, S) are pooled to the
-    maps' size.
-    """
-    gap = (a - b.to(a.dtype)).abs().mean(dim=1, keepdim=True, dtype=torch.float32)
-    weights = match_size(weights, gap.shape[-1])
-    return (gap * weights).sum(dim=(1, 2, 3)) / weights.sum(dim=(1, 2, 3)).clamp_min(1e-6)
+        return weighted_l1(made, self.images, self.inside)
 
 
 def _optimise(

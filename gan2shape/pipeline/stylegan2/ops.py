@@ -220,9 +220,9 @@ class StyledConv(nn.Module):
         offset = self.activate.bias[None, :, None, None]
         if noise is not None:
             offset = offset + self.noise.weight * noise
-        y = torch.addcmul(
-            (offset * GAIN).to(y.dtype), y, (demodulation * GAIN).to(y.dtype)[:, :, None, None]
-        )
+        # addcmul takes the memory format of its first argument
+        offset = (offset * GAIN).to(y.dtype).contiguous(memory_format=torch.channels_last)
+        y = torch.addcmul(offset, y, (demodulation * GAIN).to(y.dtype)[:, :, None, None])
         return functional.leaky_relu_(y, SLOPE)
 
 
