@@ -116,7 +116,6 @@ def local_client(workers: Workers) -> Iterator[Client]:
     from distributed import Client, SpecCluster
 
     settings: dict[str, Any] = {
-        "distributed.nanny.pre-spawn-environ": worker_environment(workers.threads),
         "distributed.scheduler.worker-saturation": 1.0,
         "distributed.scheduler.allowed-failures": 2,
         "distributed.worker.memory.terminate": False,
@@ -127,6 +126,7 @@ def local_client(workers: Workers) -> Iterator[Client]:
     with ExitStack() as stack:
         stack.enter_context(_quiet())
         stack.enter_context(dask.config.set(settings))
+        stack.enter_context(_environment(worker_environment(workers.threads)))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gan2shape-"))
         cluster = SpecCluster(
             workers=_worker_specs(workers, folder),
@@ -190,6 +190,18 @@ def remote_client(address: str) -> Iterator[Client]:
             ) from error
         with client:
             yield client
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables that processes started meanwhile inherit; Dask lets these win over its own."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

@@ -188,6 +188,7 @@ def execute(
     Stopped by any exception, Ctrl-C too, it leaves no worker behind and a run to resume.
     """
     with store.locked(run.path):
+        store.check_manifest(run)
         store.clean(run)
         watch = _Watch(run, show)
         missing = [plan.index for plan in run.plan if plan.index not in watch.done]

@@ -204,6 +204,19 @@ def read_manifest(run: Run, shard: int | None = None) -> list[dict[str, Any]]:
     return list(table.select(MANIFEST_SCHEMA.names).to_pylist())
 
 
+def check_manifest(run: Run) -> None:
+    """Raise `RunError` unless the manifest is the one that the run began with."""
+    try:
+        table = pq.read_table(run.path / "manifest.parquet")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunError(f"{run.path / 'manifest.parquet'} cannot be read: {error}.") from error
+    if manifest_digest(table) != run.record.manifest_sha256:
+        raise RunError(
+            f"{run.path / 'manifest.parquet'} is not the one that the run began with; put it back, "
+            f"or start a new run."
+        )
+
+
 def read_latents(run: Run, plan: ShardPlan) -> npt.NDArray[np.float32] | None:
     """Latents (count, D) of a shard that were given for all images at once, or `None`."""
     try:
@@ -408,11 +421,13 @@ def read_part(run: Run, shard: int) -> pa.Table | None:
     """The committed metrics of `shard`, or `None` when it is not (rightly) committed."""
     plan = run.plan.shard(shard)
     try:
-        table = pq.read_table(run.part(shard), schema=METRICS_SCHEMA)
-        metadata = pq.read_schema(run.part(shard)).metadata or {}
+        with pq.ParquetFile(run.part(shard)) as file:
+            table = file.read()
     except (OSError, ValueError):  # absent, cut short, damaged: Arrow's errors are ValueErrors
         return None
-    if metadata.get(HASH_KEY) != run.record.config_hash.encode():
+    if not table.schema.equals(METRICS_SCHEMA):
+        return None
+    if (table.schema.metadata or {}).get(HASH_KEY) != run.record.config_hash.encode():
         return None
     if table["row"].to_pylist() != list(range(plan.start, plan.stop)):
         return None

@@ -94,10 +94,3 @@ def test_a_shard_that_always_kills_its_worker_is_reported_and_can_be_redone(tmp_
     outcome = go(run)
     assert outcome.status.complete
     np.testing.assert_array_equal(depth(run), reference)
-
-
-def test_an_exception_fails_its_shard_alone(tmp_path):
-    run = make_run(tmp_path, 6)
-    outcome = go(run, workers=1, make_engine=standin.make_broken_engine)
-    assert outcome.shard_errors == {1: "RuntimeError: a bug in the pipeline"}
-    assert outcome.status.shards_done == 2

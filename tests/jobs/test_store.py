@@ -199,6 +199,17 @@ def test_manifest_of_one_shard(run):
     assert len(store.read_manifest(run)) == 5
 
 
+def test_another_manifest_is_refused(run):
+    store.check_manifest(run)
+    file = run.path / "manifest.parquet"
+    pq.write_table(pq.read_table(file).slice(1), file)
+    with pytest.raises(store.RunError, match="not the one"):
+        store.check_manifest(run)
+    file.write_bytes(b"")
+    with pytest.raises(store.RunError, match="cannot be read"):
+        store.check_manifest(run)
+
+
 def test_taken_directories_are_refused(run, tmp_path):
     with pytest.raises(store.RunError, match="resume"):
         store.check_free(run.path)

@@ -1,0 +1,146 @@
+"""The command as people meet it: help, mistakes, a whole run, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gan2shape.cli import INTERRUPTED, main
+from tests.jobs import standin
+
+
+def call(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["gan2shape", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    return lambda *arguments: call(capsys, monkeypatch, *arguments)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["reconstruct"], ["resume"], ["status"], ["report"], ["synth"], ["synth", "heads"]],
+)
+def test_help_has_examples(command, words):
+    code, out, _ = command(*words, "--help")
+    assert code == 0
+    assert "Usage:" in out
+    if words != ["synth"]:
+        assert "Example" in out
+
+
+def test_version(command):
+    code, out, _ = command("--version")
+    assert code == 0
+    assert out.startswith("gan2shape, version ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("status {tmp}/absent", "no run directory"),
+        ("resume {tmp}/absent", "no run directory"),
+        ("report {tmp}/absent", "{tmp}/absent"),
+        ("reconstruct {tmp}/absent --gan heads64 --out {tmp}/r", "no folder"),
+        ("reconstruct {tmp} --gan heads64 --out {tmp}/r", "no images"),
+        ("reconstruct {img} --gan x.pt --out {tmp}/r", "x.pt"),
+        ("reconstruct {img} --gan heads64 --out {img}", "not empty"),
+        ("reconstruct {img} --gan heads64 --out r --preset no", "heads64"),
+        ("reconstruct {img} --gan heads64 --out r --set batch", "KEY=VALUE"),
+        ("reconstruct {img} --gan heads64 --out r --set a.b=1", "unknown"),
+        ("reconstruct {img} --gan heads64 --out r --set seed=[", "YAML"),
+        ("synth heads --out {tmp}/h --seeds 5:2", "5:2"),
+    ],
+)
+def test_mistakes_get_one_sentence(command, tmp_path, arguments, sentence):
+    image = standin.write_images(tmp_path / "img", 1)
+    fill = {"tmp": tmp_path, "img": image}
+    code, _, err = command(*(word.format(**fill) for word in arguments.split()))
+    assert code == 1
+    assert sentence.format(**fill) in err
+    assert err.startswith("gan2shape: ")
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reconstruct", "folder"],
+        ["nonsense"],
+        ["synth", "heads", "--out", "x"],
+        ["synth", "heads", "--out", "x", "--count", "3"],
+        ["synth", "heads", "--out", "x", "--seeds", "1:2", "--split", "val"],
+    ],
+)
+def test_wrong_usage(command, arguments):
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert "Error" in err
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.jobs.cli_standin", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_a_run_stopped_by_ctrl_c_and_resumed(command, tmp_path):
+    """As a terminal does it, the signal goes to the command and its workers alike."""
+    images = standin.write_images(tmp_path / "images", 4)
+    settings = standin.tiny_config(0.1).model_dump(mode="json")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    run = tmp_path / "run"
+    weights = standin.write_weights(tmp_path)
+    options = ["--gan", weights, "--preset", tmp_path / "tiny.yaml", "--workers", "1"]
+    process = start("reconstruct", images, *options, "--out", run, "--shard-size", 2)
+    try:
+        wait_for(lambda: list(run.glob("checkpoints/*/state.ckpt")), process)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == INTERRUPTED, err
+    expected = f"stopped; nothing committed is lost; go on with gan2shape resume {run}"
+    assert err.strip() == expected
+    assert "4 images in 2 shards" in out
+
+    process = start("resume", run, "--workers", "1")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    lines = out.strip().splitlines()
+    assert Path(lines[-1]) == run / "report" / "index.html"
+    assert Path(lines[-1]).is_file()
+    assert any("4/4 images done" in line for line in lines)
+
+    code, out, _ = command("status", run)
+    assert (code, "complete" in out) == (0, True)
+    code, _, err = command("reconstruct", images, *options, "--out", run)
+    assert code == 1
+    assert f"gan2shape resume {run}" in err
+
+
+def wait_for(condition, process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
