@@ -147,7 +147,7 @@ def new_group(
         camera=camera,
         gan=gan,
         networks=networks.to(device),
-        encoder=encoder.to(device=device, memory_format=torch.channels_last),
+        encoder=encoder.to(device),
         perceptual=lpips or features,
         features=features,
         inverted=inverted,

@@ -28,7 +28,7 @@ def masked_l1(images: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
 
 
 def discriminator_distance(discriminator: Discriminator, blocks: int) -> PerceptualLoss:
-    """Masked L1 between the discriminator's features, summed over its first blocks (section 3.2)."""
+    """Masked L1 between features of the discriminator's first blocks, summed (section 3.2)."""
 
     def distance(images: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
         with torch.no_grad():

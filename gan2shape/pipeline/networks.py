@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +13,20 @@ from gan2shape.schemas.config import NetworkConfig
 
 CODE_CHANNELS = 256
 BORDER_COLUMNS = 2
+HEAD_GAIN = 0.1
+"""On the last convolution's initial weights: a depth starts nearly flat, not rough."""
 
 
 class EncoderDecoder(nn.Module):
     """Image to map: the "EDDeconv" of Unsup3d, one level deeper per doubling of the size above 64.
 
-    The last convolution runs in float32 under autocast: depth needs more than bfloat16's 8 bits.
+    With `fine` the last convolution runs in float32 even under autocast: depth needs more than
+    bfloat16's 8 bits.
     """
 
-    def __init__(self, size: int, width: int, out_channels: int) -> None:
+    def __init__(self, size: int, width: int, out_channels: int, fine: bool) -> None:
         super().__init__()
+        self.fine = fine
         levels = int(math.log2(size)) - 2
         widths = [width * min(2**level, 8) for level in range(levels)]
         self.encoder = nn.Sequential(
@@ -29,7 +34,9 @@ class EncoderDecoder(nn.Module):
                 layer
                 for level, channels in enumerate(widths)
                 for layer in (
-                    nn.Conv2d(3 if level == 0 else widths[level - 1], channels, 4, 2, 1, bias=False),
+                    nn.Conv2d(
+                        3 if level == 0 else widths[level - 1], channels, 4, 2, 1, bias=False
+                    ),
                     *([_group_norm(channels)] if level < levels - 1 else []),
                     nn.LeakyReLU(0.2, inplace=True),
                 )
@@ -60,10 +67,13 @@ class EncoderDecoder(nn.Module):
         ]
         self.decoder = nn.Sequential(*decoder)
         self.head = nn.Conv2d(width, out_channels, 5, padding=2, bias=False)
+        _keep_variance(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) to raw maps (B, out_channels, S, S), float32 and unbounded."""
         features = self.decoder(self.encoder(images))
+        if not self.fine:
+            return self.head(features).float()
         with torch.autocast(images.device.type, enabled=False):
             return self.head(features.float())
 
@@ -76,7 +86,7 @@ class VectorEncoder(nn.Module):
         levels = int(math.log2(size)) - 2
         widths = [3, *(width * min(2**level, 8) for level in range(levels))]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.ReLU(inplace=True)]
         layers += [nn.Conv2d(widths[-1], widths[-1], 4, bias=False), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
@@ -115,12 +125,13 @@ class OffsetEncoder(nn.Module):
         widths = [width * min(2**level, 8) for level in range(levels)]
         self.features = nn.Sequential(
             nn.Conv2d(3, widths[0], 4, 2, 1),
-            *[_DownBlock(a, b) for a, b in zip(widths, widths[1:], strict=False)],
+            *[_DownBlock(a, b) for a, b in pairwise(widths)],
             nn.LeakyReLU(0.2),
             nn.Conv2d(widths[-1], 2 * widths[-1], 4),
             nn.LeakyReLU(0.2, inplace=True),
         )
         self.head = nn.Linear(2 * widths[-1], style_dim)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) to codes (B, style_dim), float32 and unbounded."""
@@ -138,8 +149,8 @@ class ShapeNetworks(nn.Module):
         super().__init__()
         width = config.width or max(4096 // camera.size, 16)
         self.camera = camera
-        self.depth_net = EncoderDecoder(camera.size, width, 1)
-        self.albedo_net = EncoderDecoder(camera.size, width, 3)
+        self.depth_net = EncoderDecoder(camera.size, width, 1, fine=True)
+        self.albedo_net = EncoderDecoder(camera.size, width, 3, fine=False)
         self.view_net = VectorEncoder(camera.size, width, 6)
         self.light_net = VectorEncoder(camera.size, width, 4)
         turn = math.radians(config.max_view_degrees)
@@ -148,7 +159,7 @@ class ShapeNetworks(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def depth(self, images: Tensor) -> Tensor:
-        """Canonical depth (B, S, S) within [min_depth, max_depth]; flat at the left and right border."""
+        """Canonical depth (B, S, S) in [min_depth, max_depth], flat at the left and right."""
         camera = self.camera
         raw = self.depth_net(images)[:, 0]
         unit = torch.tanh(raw - raw.mean((1, 2), keepdim=True))
@@ -168,6 +179,20 @@ class ShapeNetworks(nn.Module):
     def light(self, images: Tensor) -> Tensor:
         """Light (B, 4) in [-1, 1]: ambient, diffuse, direction x and y."""
         return self.light_net(images)
+
+
+def _keep_variance(network: EncoderDecoder) -> None:
+    """He initialisation: signals neither fade nor grow with depth, and training starts sooner."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.2)
+        elif isinstance(module, nn.ConvTranspose2d):
+            taps = math.prod(module.kernel_size) / math.prod(module.stride)
+            # Every pixel of the 4x4 from the code sees one tap, later ones taps that overlap.
+            overlap = 1 if module.stride[0] == 1 else taps
+            nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * overlap)))
+    with torch.no_grad():
+        network.head.weight.mul_(HEAD_GAIN)
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

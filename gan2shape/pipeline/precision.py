@@ -8,14 +8,14 @@ import torch
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 matrices in hardware (elsewhere it is slower than float32)."""
+    """Whether `device` multiplies bfloat16 matrices in hardware; elsewhere float32 is faster."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Context in which convolutions and products run in `precision` ("auto", "float32", "bfloat16").
+    """Context in which convolutions run in `precision` ("auto", "float32", "bfloat16").
 
     Parameters, losses and all geometry stay in float32.
     """

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gan2shape.pipeline import steps
-from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.group import Group, Targets, group_state, new_group, restore_group
 from gan2shape.pipeline.losses import PerceptualLoss, masked_l1
 from gan2shape.pipeline.precision import autocast
@@ -135,33 +135,22 @@ def _schedule(config: RunConfig) -> list[Step]:
         label = f"cycle {number + 1}/{len(options.cycles)}"
         flip1 = _applies(options.symmetry_step1, number)
         flip3 = _applies(options.symmetry_step3, number)
-        # Default arguments bind this cycle's values, not the loop's last.
+        albedo = partial(steps.fit_albedo, iterations=cycle.step1, symmetric=flip1)
+        shape = partial(steps.fit_shape, iterations=cycle.step3, symmetric=flip3)
         plan += [
-            (
-                f"{label}, albedo",
-                "step1",
-                lambda group, tick, n=cycle.step1, flip=flip1: steps.fit_albedo(
-                    group, n, flip, tick
-                ),
-            ),
-            (
-                f"{label}, projection",
-                "step2",
-                lambda group, tick, n=cycle.step2: _project(group, n, tick),
-            ),
-            (
-                f"{label}, shape",
-                "step3",
-                lambda group, tick, n=cycle.step3, flip=flip3: steps.fit_shape(
-                    group, n, flip, tick
-                ),
-            ),
+            (f"{label}, albedo", "step1", _run(albedo)),
+            (f"{label}, projection", "step2", _run(partial(_project, iterations=cycle.step2))),
+            (f"{label}, shape", "step3", _run(shape)),
         ]
     return plan
 
 
-def _project(group: Group, iterations: int, tick: steps.OnIteration) -> None:
-    steps.fit_encoder(group, iterations, tick)
+def _run(step: Callable[..., None]) -> Callable[[Group, steps.OnIteration], None]:
+    return lambda group, tick: step(group, on_iteration=tick)
+
+
+def _project(group: Group, iterations: int, on_iteration: steps.OnIteration) -> None:
+    steps.fit_encoder(group, iterations, on_iteration)
     steps.collect_samples(group)
 
 
@@ -181,14 +170,15 @@ def _finish(group: Group, clock: dict[str, float]) -> Shapes:
     with autocast(group.device, group.config.precision):
         depth, albedo = networks.depth(targets.images), networks.albedo(targets.images)
         view, light = networks.view(targets.images), networks.light(targets.images)
-    rendering = steps.render(group, depth, albedo, view, light)
+    shapes = steps.Canonical.of(depth, albedo, group.camera)
+    rendering = steps.render(group, shapes, view, light)
     masks = group.loss_masks(torch.arange(len(depth), device=group.device)) * rendering.mask
     with autocast(group.device, group.config.precision):
         perceptual = group.perceptual(rendering.image, targets.images, masks).float()
-    shapes = Shapes(
+    found = Shapes(
         depth=depth,
         albedo=albedo,
-        normal=normals_from_depth(depth, group.camera),
+        normal=shapes.normals,
         mask=rendering.mask * targets.masks,
         view=view,
         light=light,
@@ -201,15 +191,12 @@ def _finish(group: Group, clock: dict[str, float]) -> Shapes:
         },
         seconds=clock,
     )
-    for index, reason in enumerate(shapes.failures):
+    for index, reason in enumerate(found.failures):
         if reason is not None:
-            for field in fields(shapes):
-                value = getattr(shapes, field.name)
+            for value in (*vars(found).values(), *found.losses.values()):
                 if isinstance(value, Tensor):
                     value[index] = float("nan")
-            for value in shapes.losses.values():
-                value[index] = float("nan")
-    return shapes
+    return found
 
 
 @contextmanager

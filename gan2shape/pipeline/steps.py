@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth, smoothness
 from gan2shape.pipeline.group import Group, ProjectedSamples
 from gan2shape.pipeline.losses import masked_l1
@@ -18,6 +20,42 @@ from gan2shape.pipeline.shading import diffuse_shading, shade
 
 OnIteration = Callable[[], None]
 
+GRADIENT_LIMIT = 5.0
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """Shapes in the canonical frame: depth (B, S, S), normals (B, S, S, 3), albedo (B, 3, S, S)."""
+
+    depth: Tensor
+    normals: Tensor
+    albedo: Tensor
+
+    @classmethod
+    def of(cls, depth: Tensor, albedo: Tensor, camera: Camera) -> Canonical:
+        return cls(depth, normals_from_depth(depth, camera), albedo)
+
+    def __getitem__(self, index: Tensor) -> Canonical:
+        return Canonical(self.depth[index], self.normals[index], self.albedo[index])
+
+    def repeat(self, copies: int) -> Canonical:
+        """Every shape `copies` times in a row."""
+        return Canonical(
+            self.depth.repeat_interleave(copies, 0),
+            self.normals.repeat_interleave(copies, 0),
+            self.albedo.repeat_interleave(copies, 0),
+        )
+
+    def mirrored(self, where: Tensor) -> Canonical:
+        """Shapes (B,) that are true in `where` mirrored left to right."""
+        swap = where[:, None, None]
+        turned = self.normals.flip(2) * self.normals.new_tensor([-1.0, 1.0, 1.0])
+        return Canonical(
+            torch.where(swap, self.depth.flip(-1), self.depth),
+            torch.where(swap[..., None], turned, self.normals),
+            torch.where(swap[..., None], self.albedo.flip(-1), self.albedo),
+        )
+
 
 class AllFailedError(Exception):
     """No image of the group is left to go on with."""
@@ -25,14 +63,19 @@ class AllFailedError(Exception):
 
 def fit_ellipsoid(group: Group, on_iteration: OnIteration) -> None:
     """Step 0: regress every image's depth to the ellipsoid over its mask."""
-    wanted = ellipsoid_depth(group.targets.masks, group.camera, group.config.ellipsoid)
-    optimizer = _adam(group, group.networks.depth_net.parameters())
-    for _ in range(group.config.ellipsoid.iterations):
-        index = group.draw(_images_per_batch(group))
+    options = group.config.ellipsoid
+    smooth = group.config.optimization.depth_smoothness
+    wanted = ellipsoid_depth(group.targets.masks, group.camera, options)
+    optimizer = _adam(group, depth=group.networks.depth_net)
+    for iteration in range(options.iterations):
+        share = min(1.0, 2 * (1 - iteration / options.iterations))
+        optimizer.param_groups[0]["lr"] = options.learning_rate * share
+        index = group.draw(_batch(group))
         with autocast(group.device, group.config.precision):
             depth = group.networks.depth(group.targets.images[index])
         # The object is about 0.1 deep: the factor brings the error to the order of one.
         loss = (100 * (depth - wanted[index])).square().mean((1, 2))
+        loss = loss + 100 * smooth * smoothness(depth)
         _update(group, optimizer, index, loss)
         on_iteration()
 
@@ -42,15 +85,15 @@ def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnI
     networks, images = group.networks, group.targets.images
     with torch.no_grad(), autocast(group.device, group.config.precision):
         depth, view, light = networks.depth(images), networks.view(images), networks.light(images)
-    optimizer = _adam(group, networks.albedo_net.parameters())
+        normals = normals_from_depth(depth, group.camera)
+    optimizer = _adam(group, albedo=networks.albedo_net)
     for _ in range(iterations):
-        index = group.draw(_images_per_batch(group))
+        index = group.draw(_batch(group))
         with autocast(group.device, group.config.precision):
             albedo = networks.albedo(images[index])
         loss = _reconstruction_loss(
             group,
-            depth[index],
-            albedo,
+            Canonical(depth[index], normals[index], albedo),
             view[index],
             light[index],
             images[index],
@@ -62,9 +105,9 @@ def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnI
 
 
 def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> None:
-    """Step 2: teach the encoder to project renderings of the current shapes onto the GAN's images."""
+    """Step 2: teach the encoder to project renderings of the shapes onto the GAN's images."""
     shapes = _Shapes(group)
-    optimizer = _adam(group, group.encoder.parameters())
+    optimizer = _adam(group, encoder=group.encoder)
     for _ in range(iterations):
         index = group.draw(group.config.optimization.batch)
         pseudo, _ = shapes.pseudo_samples(index)
@@ -117,12 +160,18 @@ def collect_samples(group: Group) -> None:
 
 
 def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIteration) -> None:
-    """Step 3: fit depth, albedo, view and light to the inputs and their projected samples at once."""
+    """Step 3: fit depth, albedo, view and light to inputs and projected samples at once."""
     options, networks, samples = group.config.optimization, group.networks, group.samples
     if samples is None:
         raise ValueError("step 3 needs the projected samples of step 2")
-    optimizer = _adam(group, networks.parameters())
-    images_per_batch = _images_per_batch(group)
+    optimizer = _adam(
+        group,
+        depth=networks.depth_net,
+        albedo=networks.albedo_net,
+        view=networks.view_net,
+        light=networks.light_net,
+    )
+    images_per_batch = min(options.images_per_batch, len(group.active()))
     per_image = max(options.batch // images_per_batch, 1)
     for _ in range(iterations):
         index = group.draw(images_per_batch)
@@ -140,26 +189,19 @@ def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIt
         with autocast(group.device, group.config.precision):
             depth, albedo = networks.depth(inputs), networks.albedo(inputs)
             view, light = networks.view(targets), networks.light(targets)
+        depth.register_hook(_limit_gradient)
+        shapes = Canonical.of(depth, albedo, group.camera)
         copies = 1 + per_image
         loss = _reconstruction_loss(
-            group,
-            depth.repeat_interleave(copies, 0),
-            albedo.repeat_interleave(copies, 0),
-            view,
-            light,
-            targets,
-            masks,
-            symmetric,
+            group, shapes.repeat(copies), view, light, targets, masks, symmetric
         )
         loss = loss.unflatten(0, (len(index), copies)).mean(1)
         if options.view_weight:
             known = samples.views[index[:, None], picks]
             loss = loss + options.view_weight * _view_error(group, view, known)
-        if options.smoothness_weight:
-            shading = diffuse_shading(
-                normals_from_depth(depth, group.camera), light[::copies]
-            )  # (B, 1, S, S)
-            loss = loss + options.smoothness_weight * (smoothness(depth) + smoothness(shading))
+        shading = diffuse_shading(shapes.normals, light[::copies])  # (B, 1, S, S)
+        loss = loss + options.depth_smoothness * smoothness(depth)
+        loss = loss + options.shading_smoothness * smoothness(shading)
         _update(group, optimizer, index, loss)
         on_iteration()
 
@@ -185,12 +227,10 @@ def latent_offset(group: Group, images: Tensor, index: Tensor) -> Tensor:
         return tail(code + hidden) - origin
 
 
-def render(
-    group: Group, depth: Tensor, albedo: Tensor, view: Tensor, light: Tensor
-) -> Rendering:
-    """Shade canonical shapes (B, ...) by their lights and warp them into their views."""
-    texture = shade(albedo, normals_from_depth(depth, group.camera), light)
-    return warp(texture, depth, view, group.camera, group.config.renderer)
+def render(group: Group, shapes: Canonical, view: Tensor, light: Tensor) -> Rendering:
+    """Shade canonical shapes by their lights (B, 4) and warp them into their views (B, 6)."""
+    texture = shade(shapes.albedo, shapes.normals, light)
+    return warp(texture, shapes.depth, view, group.camera, group.config.renderer)
 
 
 class _Shapes:
@@ -201,9 +241,9 @@ class _Shapes:
         self.group = group
         with autocast(group.device, group.config.precision):
             images = group.targets.images
-            self.depth = group.networks.depth(images)
-            self.albedo = group.networks.albedo(images)
+            depth, albedo = group.networks.depth(images), group.networks.albedo(images)
             self.light = group.networks.light(images)
+        self.shapes = Canonical.of(depth, albedo, group.camera)
 
     @torch.no_grad()
     def pseudo_samples(self, index: Tensor) -> tuple[Rendering, Tensor]:
@@ -211,34 +251,44 @@ class _Shapes:
         group = self.group
         views = sample_views(len(index), group.config.view_prior, group.random)
         lights = sample_lights(self.light[index], group.config.light_prior, group.random)
-        return render(group, self.depth[index], self.albedo[index], views, lights), views
+        return render(group, self.shapes[index], views, lights), views
 
 
 def _reconstruction_loss(
     group: Group,
-    depth: Tensor,
-    albedo: Tensor,
+    shapes: Canonical,
     view: Tensor,
     light: Tensor,
     targets: Tensor,
     masks: Tensor,
     symmetric: bool,
 ) -> Tensor:
-    """Masked L1 and perceptual distance (B,); with symmetry, also from the mirrored shape."""
-    count = len(targets)
+    """Masked L1 and perceptual distance (B,) of the shapes as rendered from the targets.
+
+    With symmetry a random half of the targets is compared with the mirrored shape in place of the
+    shape itself: the same objective on average as rendering both, at half the cost.
+    """
     if symmetric:
-        depth = torch.cat([depth, depth.flip(-1)])
-        albedo = torch.cat([albedo, albedo.flip(-1)])
-        view, light = view.repeat(2, 1), light.repeat(2, 1)
-        targets, masks = targets.repeat(2, 1, 1, 1), masks.repeat(2, 1, 1)
-    rendering = render(group, depth, albedo, view, light)
+        draw = torch.rand(len(view), generator=group.random, device=group.random.device)
+        shapes = shapes.mirrored(draw < 0.5)
+    rendering = render(group, shapes, view, light)
     masks = masks * rendering.mask
     loss = masked_l1(rendering.image, targets, masks)
     weight = group.config.optimization.perceptual_weight
     if weight:
         with autocast(group.device, group.config.precision):
             loss = loss + weight * group.perceptual(rendering.image, targets, masks)
-    return loss.unflatten(0, (-1, count)).sum(0)
+    return loss
+
+
+def _limit_gradient(gradient: Tensor) -> Tensor:
+    """Hold a depth's gradient (B, S, S) within a few times its image's mean.
+
+    Triangles seen edge-on have gradients hundreds of times the usual; a few of them would
+    otherwise decide the update.
+    """
+    limit = GRADIENT_LIMIT * gradient.abs().mean((1, 2), keepdim=True)
+    return gradient.clamp(-limit, limit)
 
 
 def _view_error(group: Group, view: Tensor, known: Tensor) -> Tensor:
@@ -267,23 +317,27 @@ def _update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss:
     optimizer.step()
 
 
-def _adam(group: Group, parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
+def _adam(group: Group, **networks: nn.Module) -> torch.optim.Adam:
+    """Adam over the networks named as in `LearningRates`, each with its own rate."""
     options = group.config.optimization
     return torch.optim.Adam(
-        parameters,
-        lr=options.learning_rate,
+        [
+            {"params": network.parameters(), "lr": getattr(options.learning_rates, name)}
+            for name, network in networks.items()
+        ],
         betas=options.betas,
         weight_decay=options.weight_decay,
         fused=True,
     )
 
 
-def _images_per_batch(group: Group) -> int:
-    return min(group.config.optimization.images_per_batch, len(group.active()))
+def _batch(group: Group) -> int:
+    """Inputs in one iteration of the steps that see nothing but inputs."""
+    return min(group.config.optimization.batch, len(group.active()))
 
 
 def _split_mapping(layers: nn.Sequential, last: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """The mapping network before and from its last `last` linear layers; all of them take the norm."""
+    """The mapping network before and from its `last` linear layers; all of them take the norm."""
     linear = len(layers) - 1
     cut = 0 if last == linear else len(layers) - last
     modules = list(layers)

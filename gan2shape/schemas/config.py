@@ -71,11 +71,13 @@ class EllipsoidConfig(Settings):
     """The shape that the depth network starts from (step 0)."""
 
     iterations: Count = 1000
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """At the start; it falls to zero over the second half."""
     radius: float = Field(default=0.4, gt=0)
     near: float = 0.91
     far: float = 1.02
     extent: float = Field(default=1.0, gt=0)
-    """Axes of the ellipse as a share of the mask's bounding box; 1.41 takes in the box's corners."""
+    """Axes of the ellipse over those of the mask's bounding box; 1.41 takes in the corners."""
 
 
 class NetworkConfig(Settings):
@@ -99,12 +101,22 @@ class LatentConfig(Settings):
     """How the offset encoder may move the latent in step 2."""
 
     regularize: bool = True
-    """Send the encoder's output through the last layers of the mapping network (F), with a norm penalty."""
+    """Send the code through the last layers F of the mapping network, with a norm penalty."""
     mapping_layers: Positive = 8
     """How many of the mapping network's last layers form F (the paper's F1_d)."""
     norm_weight: float = Field(default=0.01, ge=0)
     relative: bool = True
     """Encode E(x) - E(G(w)) in place of E(x)."""
+
+
+class LearningRates(Settings):
+    """Adam's learning rate for each network."""
+
+    depth: float = Field(default=1e-4, gt=0)
+    albedo: float = Field(default=1e-4, gt=0)
+    view: float = Field(default=1e-4, gt=0)
+    light: float = Field(default=1e-4, gt=0)
+    encoder: float = Field(default=1e-4, gt=0)
 
 
 class OptimizationConfig(Settings):
@@ -114,16 +126,18 @@ class OptimizationConfig(Settings):
     batch: Positive = 16
     """Pseudo or projected samples in one iteration."""
     images_per_batch: Positive = 4
-    """Different images in one iteration of steps 1 and 3."""
+    """Different images in one iteration of step 3; the batch's samples are divided among them."""
     projected_samples: Positive = 32
     """Projected samples collected per image after step 2."""
     symmetry_step1: When = "later_cycles"
     symmetry_step3: When = "always"
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rates: LearningRates = LearningRates()
     betas: Range = (0.9, 0.999)
     weight_decay: float = Field(default=5e-4, ge=0)
     perceptual_weight: float = Field(default=0.5, ge=0)
-    smoothness_weight: float = Field(default=0.01, ge=0)
+    depth_smoothness: float = Field(default=0.01, ge=0)
+    """Weight on the second differences of the canonical depth, in scene units."""
+    shading_smoothness: float = Field(default=0.01, ge=0)
     view_weight: float = Field(default=0.0, ge=0)
     """Weight on the distance between a projected sample's predicted view and the view of the pseudo
     sample that it was made from, in standard deviations of the prior. Not in the paper (0)."""
@@ -171,7 +185,8 @@ class RunConfig(Settings):
     def _whole_groups(self) -> RunConfig:
         if self.shard_size % self.group_size:
             raise ValueError(
-                f"shard_size ({self.shard_size}) must be a multiple of group_size ({self.group_size})"
+                f"shard_size ({self.shard_size}) must be a multiple of "
+                f"group_size ({self.group_size})"
             )
         return self
 
@@ -184,7 +199,9 @@ class RunConfig(Settings):
 def preset_names() -> list[str]:
     """Names that `load_config` takes besides paths."""
     folder = resources.files("gan2shape.schemas") / "presets"
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def load_config(preset: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
@@ -199,7 +216,9 @@ def load_config(preset: str | Path, overrides: dict[str, Any] | None = None) -> 
         text = Path(preset).read_text()
     else:
         known = ", ".join(preset_names())
-        raise ConfigError(f"There is no preset or YAML file {str(preset)!r}; the presets are {known}.")
+        raise ConfigError(
+            f"There is no preset or YAML file {str(preset)!r}; the presets are {known}."
+        )
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
         "batch": 4,
         "images_per_batch": 2,
         "projected_samples": 4,
-        "learning_rate": 1e-3,
+        "learning_rates": {"depth": 1e-3, "albedo": 1e-3, "view": 1e-3, "encoder": 1e-3},
         # Three iterations do not teach the encoder to follow a view; collapse has its own test.
         "collapse_ratio": 0.0,
     },
