@@ -72,9 +72,15 @@ def write_images(folder: Path, given: Given) -> Path:
 
 def make_run(path: Path, images: Path, given: Given) -> Path:
     """A run directory as `gan2shape reconstruct` leaves it, without the optimisation."""
-    config = load_config(
-        "heads64", {"camera.size": SIZE, "group_size": 1, "shard_size": 2, "name": path.name}
-    )
+    settings = {
+        "name": path.name,
+        "camera.size": SIZE,
+        "group_size": 1,
+        "shard_size": 2,
+        "view_prior.std": (0.1, 0.35, 0.05, 0.0, 0.0, 0.0),
+        "view_prior.view_scale": 1.0,
+    }
+    config = load_config("heads64", settings)
     found = scan(str(images))
     record = store.RunRecord(
         config=config,
