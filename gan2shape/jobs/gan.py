@@ -12,40 +12,39 @@ The training directory:
 
 from __future__ import annotations
 
-import hashlib
+import ctypes
 import json
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import yaml
 from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.files import TEMPORARY, storage_error, write_whole
-from gan2shape.jobs.images import ImageError, load_image
-from gan2shape.jobs.scan import Scan, scan
-from gan2shape.jobs.synth import _png as png_bytes
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan, save_gan
+from gan2shape.jobs.cluster import usable_cores, visible_gpus
+from gan2shape.jobs.files import storage_error, write_whole
+from gan2shape.jobs.gan_data import Pixels, dataset, subset, to_images
+from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
+from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.stylegan2.quality import descriptors, distances
 from gan2shape.pipeline.stylegan2.training import Trainer, TrainingError, batches
-from gan2shape.schemas.gan_training import ARCHITECTURE, GanTrainingConfig, training_config
+from gan2shape.schemas.gan_training import (
+    ARCHITECTURE,
+    GanTrainingConfig,
+    default_channels,
+    training_config,
+)
 
-Pixels = npt.NDArray[np.uint8]
-SETTINGS, DATASET, STATE = "training.yaml", "dataset.npy", "state"
+SETTINGS, STATE = "training.yaml", "state"
 WEIGHTS, LOG, SAMPLES = "gan.safetensors", "log.jsonl", "samples"
-GRID = 8
 QUALITY_IMAGES = 1024
-MIN_IMAGES = 8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,84 @@ class _Means:
         return means
 
 
+def architecture(
+    sizes: dict[str, int | None], channels: str | None, init: str | None
+) -> tuple[dict[str, Any], Gan | None]:
+    """Sizes of the networks: those asked for, else those of the initial weights, else defaults.
+
+    `sizes` may have size, style_dim and mapping_layers; `channels` is "128/128/...". Returns
+    settings and the initial weights, if any. Raises `TrainingError` where they contradict.
+    """
+    asked: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
+    if channels is not None:
+        try:
+            asked["channels"] = tuple(int(part) for part in channels.split("/"))
+        except ValueError as error:
+            raise TrainingError(
+                f"--channels {channels!r} is not a list of widths; write, say, 128/128/128/64/32."
+            ) from error
+    if init is None:
+        asked.setdefault("channels", default_channels(asked.get("size", 64)))
+        return asked, None
+    gan = load_gan(init)
+    generator = gan.generator
+    given: dict[str, Any] = {
+        "size": generator.size,
+        "style_dim": generator.style_dim,
+        "mapping_layers": generator.mapping_depth,
+        "channels": tuple(width for _, width in sorted(generator.channels.items())),
+    }
+    for name, value in asked.items():
+        if value != given[name]:
+            flag = "--" + name.replace("_", "-")
+            raise TrainingError(
+                f"{init} has {name.replace('_', ' ')} {_plain(given[name])}, not {_plain(value)}; "
+                f"leave out {flag} to begin with it."
+            )
+    return given, gan
+
+
+def request(
+    source: str,
+    out: Path,
+    settings: dict[str, Any],
+    initial: Gan | None,
+    device: str = "auto",
+    threads: int | None = None,
+    sample_images: int = 10_000,
+    checkpoint_minutes: float = 5.0,
+) -> Request:
+    """Check the settings, choose the device, prepare this process for the work.
+
+    Raises `ConfigError` or `ClusterError` (a GPU that is not there).
+    """
+    config = training_config(settings)
+    gpus = visible_gpus(device)
+    _tune_allocator()
+    torch.set_num_threads(threads or usable_cores())
+    return Request(
+        source,
+        out,
+        config,
+        initial,
+        device="cuda" if gpus else "cpu",
+        checkpoint_seconds=60 * checkpoint_minutes,
+        sample_images=sample_images,
+        log_images=min(500, sample_images),
+    )
+
+
+def _tune_allocator() -> None:
+    """Keep freed memory: glibc otherwise returns every large tensor to the system and asks again,
+    which takes up to half of a training step."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def train(
     request: Request,
     on_progress: Callable[[Status], None] | None = None,
@@ -122,7 +199,7 @@ def train(
         data = dataset(request.source, config.size, out, note)
         (out / SAMPLES).mkdir(exist_ok=True)
         if not resumed or not (out / SAMPLES / "real.png").exists():
-            write_grid(out / SAMPLES / "real.png", to_images(data[_subset(len(data), GRID**2)]))
+            write_grid(out / SAMPLES / "real.png", to_images(data[subset(len(data), GRID**2)]))
         trainer = Trainer(config, request.device, request.initial)
         checkpoints = Checkpoints(out, _key(config))
         state = checkpoints.load(STATE)
@@ -144,68 +221,6 @@ def train(
     return out / WEIGHTS
 
 
-def dataset(
-    source: str, size: int, out: Path, note: Callable[[str], None] = lambda text: None
-) -> Pixels:
-    """The images of `source` as memory-mapped uint8 (N, S, S, 3), in `out`; read once.
-
-    Images that cannot be used are left out. Raises `ScanError` or `TrainingError` when too few are
-    left.
-    """
-    path, record = out / DATASET, out / f"{DATASET}.json"
-    found = scan(source)
-    key = _listing_key(found, size)
-    if path.exists() and record.exists() and json.loads(record.read_text()).get("key") == key:
-        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-    uris = [image.path for image in found.images]
-    note(f"reading {len(uris)} images")
-    temporary = out / f"{TEMPORARY}{os.getpid()}-{DATASET}"
-    try:
-        bad = _read_images(uris, size, temporary)
-        kept = len(uris) - len(bad)
-        if kept < MIN_IMAGES:
-            why = f" ({bad[0]})" if bad else ""
-            raise TrainingError(
-                f"{source} has {kept} usable images{why}; training needs at least {MIN_IMAGES}, "
-                "and thousands to be of use."
-            )
-        if bad:
-            note(f"left out {len(bad)} images, the first: {bad[0]}")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_whole(record, json.dumps({"key": key, "images": kept, "left_out": bad[:100]}).encode())
-    return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-
-
-def to_images(pixels: Pixels) -> Tensor:
-    """(N, S, S, 3) uint8 as (N, 3, S, S) float32 in [-1, 1], in channels_last."""
-    values = torch.from_numpy(np.ascontiguousarray(pixels))
-    return values.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-
-
-def write_grid(path: Path, images: Tensor, columns: int = GRID) -> None:
-    """Write images (N, 3, S, S) in [-1, 1] as a PNG of rows of `columns`."""
-    count, _, size, _ = images.shape
-    rows = -(-count // columns)
-    sheet = torch.full((rows * columns, 3, size, size), -1.0)
-    sheet[:count] = images.clamp(-1, 1)
-    sheet = sheet.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2)
-    pixels = sheet.reshape(rows * size, columns * size, 3).add(1.0).mul(127.5).round()
-    write_whole(path, png_bytes(pixels.to(torch.uint8).numpy()))
-
-
-def write_weights(path: Path, gan: Gan) -> None:
-    """Write weights in our own format; readers see the old file or the new one."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    try:
-        save_gan(gan, temporary)
-        temporary.chmod(0o644)  # safetensors makes files that only their owner reads
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _loop(
     request: Request,
     trainer: Trainer,
@@ -215,10 +230,8 @@ def _loop(
 ) -> None:
     config, out = request.config, request.out
     means = _Means()
-    real = descriptors(to_images(data[_subset(len(data), QUALITY_IMAGES)]))
-    z = torch.randn(
-        GRID**2, config.style_dim, generator=torch.Generator().manual_seed(config.seed)
-    )
+    real = descriptors(to_images(data[subset(len(data), QUALITY_IMAGES)]))
+    z = torch.randn(GRID**2, config.style_dim, generator=torch.Generator().manual_seed(config.seed))
     stop = _Stop()
     shown, saved = trainer.images, time.monotonic()
     pace = _Pace(trainer.images)
@@ -239,7 +252,8 @@ def _loop(
     with stop:
         if trainer.images == 0:
             quality = judge()
-            _log(out / LOG, {"images": 0, "quality": quality})
+            first = {"images": 0, "quality": quality, "quality_of_real_images": _floor(data, real)}
+            _log(out / LOG, first)
             show(Status(0, config.images, None, {}, quality))
         for indices in batches(len(data), trainer.images, config.batch, config.seed):
             if trainer.images >= config.images or stop.asked:
@@ -255,10 +269,10 @@ def _loop(
                 _check_finite(found, trainer.images, out)
                 speed = pace(trainer.images)
                 figures_now = found | {"p": trainer.p}
-                quality = judge() if sampled else None
+                judged = judge() if sampled else None
                 row = {"images": trainer.images, "images_per_second": speed, **figures_now}
-                _log(out / LOG, row | ({"quality": quality} if quality else {}))
-                show(Status(trainer.images, config.images, speed, figures_now, quality))
+                _log(out / LOG, row | ({"quality": judged} if judged else {}))
+                show(Status(trainer.images, config.images, speed, figures_now, judged))
                 shown = trainer.images
             if sampled or time.monotonic() - saved > request.checkpoint_seconds:
                 save()
@@ -312,59 +326,13 @@ def _quality(trainer: Trainer, real: dict[str, Tensor]) -> dict[str, float]:
     return distances(descriptors(trainer.sample(z)), real)
 
 
-def _subset(count: int, most: int) -> npt.NDArray[np.int64]:
-    """`most` of `count` indices, at random, always the same ones, in order."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:most])
-
-
-def _read_images(uris: list[str], size: int, path: Path) -> list[str]:
-    """Write the usable images to `path`; returns a reason for each of the others."""
-
-    def read(uri: str) -> Pixels | str:
-        try:
-            return np.round(load_image(uri, size).pixels * 255).astype(np.uint8)
-        except ImageError as error:
-            return f"{uri} {error}"
-
-    bad: list[str] = []
-    raw = path.with_name(f"{path.name}.raw")
-    kept = 0
-    try:
-        with open(raw, "wb") as file, ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for result in _in_pieces(pool, read, uris):
-                if isinstance(result, str):
-                    bad.append(result)
-                else:
-                    file.write(result.tobytes())
-                    kept += 1
-        with open(path, "wb") as target:
-            header = {
-                "descr": "|u1",
-                "fortran_order": False,
-                "shape": (kept, size, size, 3),
-            }
-            np.lib.format.write_array_header_2_0(target, header)
-            with open(raw, "rb") as source:
-                while piece := source.read(1 << 24):
-                    target.write(piece)
-            target.flush()
-            os.fsync(target.fileno())
-    finally:
-        raw.unlink(missing_ok=True)
-    return bad
-
-
-def _in_pieces(
-    pool: ThreadPoolExecutor, read: Callable[[str], Pixels | str], uris: list[str]
-) -> Iterator[Pixels | str]:
-    """Results in order, with few images in memory at a time."""
-    for start in range(0, len(uris), 1024):
-        yield from pool.map(read, uris[start : start + 1024])
-
-
-def _listing_key(found: Scan, size: int) -> str:
-    listing = [[image.path, image.size] for image in found.images]
-    return hashlib.sha256(json.dumps([size, listing]).encode()).hexdigest()
+def _floor(data: Pixels, real: dict[str, Tensor]) -> dict[str, float] | None:
+    """What other real images score: no generator can be expected to do better."""
+    count = len(real["layout"])
+    if len(data) < 2 * count:
+        return None
+    others = np.sort(np.random.default_rng(0).permutation(len(data))[count : 2 * count])
+    return distances(descriptors(to_images(data[others])), real)
 
 
 def _key(config: GanTrainingConfig) -> str:
@@ -443,5 +411,5 @@ def _check_finite(figures: dict[str, float], images: int, out: Path) -> None:
     if not all(np.isfinite(value) for value in figures.values()):
         raise TrainingError(
             f"Training diverged before {images} images (a loss is not finite); give the command "
-            f"again with a lower --lr or a higher --r1, and it goes on from the checkpoint in {out}."
+            f"again with a lower --lr or a higher --r1; it goes on from the checkpoint in {out}."
         )

@@ -1,8 +1,8 @@
 """A quality figure that needs no other network: sliced Wasserstein distances.
 
 Patches of 7 x 7 pixels at every level of a Laplacian pyramid compare detail by its size (Karras et
-al., "Progressive growing of GANs", ICLR 2018); whole images at 16 x 16 pixels compare layout: poses,
-colours, and how much they vary.
+al., "Progressive growing of GANs", ICLR 2018); whole images at 16 x 16 pixels compare layout:
+poses, colours, and how much they vary.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def distances(found: Descriptors, reference: Descriptors, seed: int = 0) -> dict
         spread = values.std().clamp_min(1e-6)
         own = (values @ directions).sort(dim=0).values
         other = (found[name] @ directions).sort(dim=0).values
-        result[name] = 1000.0 * float(((own - other).abs().mean() / spread))
+        result[name] = 1000.0 * float((own - other).abs().mean() / spread)
     result["mean"] = sum(result.values()) / len(result)
     return result
 

@@ -112,7 +112,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         initial: Gan | None = None,
     ) -> None:
-        """Fresh networks from `config.seed`, or copies of `initial`, which must have a discriminator.
+        """Fresh networks from `config.seed`, or copies of `initial` (with a discriminator).
 
         Raises `TrainingError` when `initial` has other sizes than `config` asks for.
         """

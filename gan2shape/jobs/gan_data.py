@@ -1,0 +1,119 @@
+"""The images of a training as one memory-mapped array: read once, shared by every later run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gan2shape.jobs.files import TEMPORARY, write_whole
+from gan2shape.jobs.images import ImageError, load_image
+from gan2shape.jobs.scan import Scan, scan
+from gan2shape.pipeline.stylegan2.training import TrainingError
+
+Pixels = npt.NDArray[np.uint8]
+DATASET = "dataset.npy"
+MIN_IMAGES = 8
+
+
+def dataset(
+    source: str, size: int, out: Path, note: Callable[[str], None] = lambda text: None
+) -> Pixels:
+    """The images of `source` as memory-mapped uint8 (N, S, S, 3), in `out`; read once.
+
+    Images that cannot be used are left out. Raises `ScanError` or `TrainingError` when too few are
+    left.
+    """
+    path, record = out / DATASET, out / f"{DATASET}.json"
+    found = scan(source)
+    key = _listing_key(found, size)
+    if path.exists() and record.exists() and json.loads(record.read_text()).get("key") == key:
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+    uris = [image.path for image in found.images]
+    note(f"reading {len(uris)} images")
+    temporary = out / f"{TEMPORARY}{os.getpid()}-{DATASET}"
+    try:
+        bad = _read_images(uris, size, temporary)
+        kept = len(uris) - len(bad)
+        if kept < MIN_IMAGES:
+            why = f" ({bad[0]})" if bad else ""
+            raise TrainingError(
+                f"{source} has {kept} usable images{why}; training needs at least {MIN_IMAGES}, "
+                "and thousands to be of use."
+            )
+        if bad:
+            note(f"left out {len(bad)} images, the first: {bad[0]}")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_whole(record, json.dumps({"key": key, "images": kept, "left_out": bad[:100]}).encode())
+    return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def to_images(pixels: Pixels) -> Tensor:
+    """(N, S, S, 3) uint8 as (N, 3, S, S) float32 in [-1, 1], in channels_last."""
+    values = torch.from_numpy(np.ascontiguousarray(pixels))
+    return values.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def subset(count: int, most: int) -> npt.NDArray[np.int64]:
+    """`most` of `count` indices, at random, always the same ones, in order."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
+
+
+def _read_images(uris: list[str], size: int, path: Path) -> list[str]:
+    """Write the usable images to `path`; returns a reason for each of the others."""
+
+    def read(uri: str) -> Pixels | str:
+        try:
+            return np.round(load_image(uri, size).pixels * 255).astype(np.uint8)
+        except ImageError as error:
+            return f"{uri} {error}"
+
+    bad: list[str] = []
+    raw = path.with_name(f"{path.name}.raw")
+    kept = 0
+    try:
+        with open(raw, "wb") as file, ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for result in _in_pieces(pool, read, uris):
+                if isinstance(result, str):
+                    bad.append(result)
+                else:
+                    file.write(result.tobytes())
+                    kept += 1
+        with open(path, "wb") as target:
+            header = {
+                "descr": "|u1",
+                "fortran_order": False,
+                "shape": (kept, size, size, 3),
+            }
+            np.lib.format.write_array_header_2_0(target, header)
+            with open(raw, "rb") as source:
+                while piece := source.read(1 << 24):
+                    target.write(piece)
+            target.flush()
+            os.fsync(target.fileno())
+    finally:
+        raw.unlink(missing_ok=True)
+    return bad
+
+
+def _in_pieces(
+    pool: ThreadPoolExecutor, read: Callable[[str], Pixels | str], uris: list[str]
+) -> Iterator[Pixels | str]:
+    """Results in order, with few images in memory at a time."""
+    for start in range(0, len(uris), 1024):
+        yield from pool.map(read, uris[start : start + 1024])
+
+
+def _listing_key(found: Scan, size: int) -> str:
+    listing = [[image.path, image.size] for image in found.images]
+    return hashlib.sha256(json.dumps([size, listing]).encode()).hexdigest()

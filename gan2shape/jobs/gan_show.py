@@ -1,0 +1,182 @@
+"""Look at a StyleGAN2 and carry it from one file format to another."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from gan2shape.jobs.files import TEMPORARY, write_whole
+from gan2shape.jobs.synth import parse_seeds
+from gan2shape.pipeline.stylegan2.checkpoint import (
+    CheckpointError,
+    Gan,
+    export_rosinality,
+    load_gan,
+    resolve,
+    save_gan,
+)
+
+GRID = 8
+MOST_SEEDS = 4096
+BATCH = 16
+
+
+def draw(
+    source: str,
+    out: Path,
+    seeds: str = "0:64",
+    truncation: float = 1.0,
+    interpolate: int | None = None,
+    columns: int = GRID,
+) -> None:
+    """Write a picture of samples, or of interpolations in `interpolate` steps, of `seeds` "A:B".
+
+    Raises `UserError` where the seeds, the file or the weights do not fit.
+    """
+    numbers = list(parse_seeds(seeds))
+    if len(numbers) > MOST_SEEDS:
+        raise CheckpointError(f"--seeds {seeds} asks for more than {MOST_SEEDS} images.")
+    if out.suffix.lower() != ".png" or not out.parent.is_dir():
+        raise CheckpointError(f"{out} should be a .png file in an existing folder; change --out.")
+    gan = load_gan(source, require_discriminator=False)
+    if interpolate is None:
+        write_grid(out, sample_grid(gan, numbers, truncation), columns)
+        return
+    if len(numbers) < 2:
+        raise CheckpointError(f"--seeds {seeds} is one seed; --interpolate needs two or more.")
+    write_grid(out, interpolation_grid(gan, numbers, interpolate, truncation), interpolate)
+
+
+@torch.no_grad()
+def sample_grid(gan: Gan, seeds: list[int], truncation: float = 1.0) -> Tensor:
+    """One image for each seed: (N, 3, S, S). `truncation` < 1 pulls latents towards their mean."""
+    return _draw(gan, _latents(gan, seeds, truncation))
+
+
+@torch.no_grad()
+def interpolation_grid(gan: Gan, seeds: list[int], steps: int, truncation: float = 1.0) -> Tensor:
+    """Straight lines in W from each seed to the next, `steps` images each: rows of a grid.
+
+    Returns ((len(seeds) - 1) * steps, 3, S, S).
+    """
+    ends = _latents(gan, seeds, truncation)
+    share = torch.linspace(0, 1, steps)[None, :, None].to(ends)
+    lines = torch.lerp(ends[:-1, None], ends[1:, None], share)  # (N - 1, steps, D)
+    return _draw(gan, lines.flatten(0, 1))
+
+
+def write_grid(path: Path, images: Tensor, columns: int = GRID) -> None:
+    """Write images (N, 3, S, S) in [-1, 1] as a PNG of rows of `columns`."""
+    count, _, size, _ = images.shape
+    rows = -(-count // columns)
+    sheet = torch.full((rows * columns, 3, size, size), -1.0)
+    sheet[:count] = images.clamp(-1, 1)
+    sheet = sheet.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2)
+    pixels = sheet.reshape(rows * size, columns * size, 3).add(1.0).mul(127.5).round()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.to(torch.uint8).numpy()).save(buffer, "PNG")
+    write_whole(path, buffer.getvalue())
+
+
+def write_weights(path: Path, gan: Gan) -> None:
+    """Write weights in our own format; readers see the old file or the new one."""
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        save_gan(gan, temporary)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner reads
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def convert(source: str, target: Path) -> None:
+    """Write the weights of `source` (any format that `load_gan` reads) in the format of `target`.
+
+    `.safetensors` is our own format, `.pt` that of the rosinality port; a generator alone stays
+    alone. Raises `CheckpointError`.
+    """
+    if target.suffix not in (".pt", ".safetensors"):
+        raise CheckpointError(
+            f"{target} should end in .safetensors (our format) or .pt (rosinality's)."
+        )
+    if target.is_dir() or not target.parent.is_dir():
+        raise CheckpointError(f"{target} cannot be written; name a file in an existing folder.")
+    gan = load_gan(source, require_discriminator=False)
+    if target.suffix == ".safetensors":
+        write_weights(target, gan)
+        return
+    temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
+    try:
+        export_rosinality(gan, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def describe(source: str) -> list[tuple[str, str]]:
+    """Name and value of what there is to know of a checkpoint, in the order to print them."""
+    gan = load_gan(source, require_discriminator=False)
+    path = resolve(source)
+    generator, discriminator = gan.generator, gan.discriminator
+    kind = "safetensors, our own" if path.suffix == ".safetensors" else ".pt, rosinality's names"
+    rows = [
+        ("file", str(path)),
+        ("format", f"{kind}, {path.stat().st_size / 1e6:.1f} MB"),
+        ("sha256", gan.sha256),
+        ("image size", f"{generator.size} x {generator.size}"),
+        (
+            "latent",
+            f"{generator.style_dim} numbers, {generator.mapping_depth} mapping layers, "
+            f"{generator.num_layers} inputs",
+        ),
+        ("generator", f"{_count(generator)} parameters, channels {_widths(generator.channels)}"),
+    ]
+    if discriminator is None:
+        rows.append(("discriminator", "none (reconstruction needs one for its losses)"))
+    else:
+        widths = _widths(discriminator.channels)
+        rows.append(("discriminator", f"{_count(discriminator)} parameters, channels {widths}"))
+    rows.append(("mean latent", "stored" if gan.latent_avg is not None else "estimated when used"))
+    rows += _spread(gan)
+    return rows
+
+
+@torch.no_grad()
+def _spread(gan: Gan) -> list[tuple[str, str]]:
+    """Whether samples differ: the one sign of trouble that shows without other images."""
+    images = _draw(gan, gan.generator.sample_latents(2 * BATCH, 0))
+    low, high = float(images.min()), float(images.max())
+    spread = float(images.std(dim=0).mean())
+    verdict = "" if spread > 0.02 else ": samples are nearly alike, the generator has collapsed"
+    return [
+        ("values", f"{low:.2f} to {high:.2f} in {2 * BATCH} samples"),
+        ("variety", f"{spread:.3f}, mean spread of a pixel over samples{verdict}"),
+    ]
+
+
+def _latents(gan: Gan, seeds: list[int], truncation: float) -> Tensor:
+    """w (N, D), each of its own seed."""
+    latents = torch.cat([gan.generator.sample_latents(1, seed) for seed in seeds])
+    if truncation == 1.0:
+        return latents
+    mean = gan.latent_avg if gan.latent_avg is not None else gan.generator.mean_latent()
+    return torch.lerp(mean.to(latents), latents, truncation)
+
+
+def _draw(gan: Gan, latents: Tensor) -> Tensor:
+    images = [gan.generator(part).clamp(-1, 1).cpu() for part in latents.split(BATCH)]
+    return torch.cat(images)
+
+
+def _count(network: nn.Module) -> str:
+    return f"{sum(p.numel() for p in network.parameters()):,}"
+
+
+def _widths(channels: Any) -> str:
+    return ", ".join(f"{side}: {width}" for side, width in sorted(channels.items()))
