@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.stylegan2 import Gan, load_gan
+from gan2shape.pipeline.stylegan2 import Gan, inversion, load_gan
 from gan2shape.pipeline.stylegan2.inversion import invert, match_size, measure_space
 from gan2shape.schemas.config import InversionConfig
 
@@ -22,6 +22,11 @@ def images(gan: Gan) -> Tensor:
         return gan.generator(gan.generator.sample_latents(4, seed=77)).clamp(-1, 1).contiguous()
 
 
+@pytest.fixture(autouse=True)
+def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inversion, "START_SAMPLES", 16)
+
+
 def settings(iterations: int, batch: int = 4) -> InversionConfig:
     return InversionConfig(
         iterations=iterations, batch=batch, learning_rate=0.3, perceptual_weight=1.0
@@ -32,13 +37,13 @@ def test_finds_its_own_pictures_again(gan: Gan, images: Tensor) -> None:
     calls: list[tuple[int, int]] = []
     start = invert(gan, images[:2], settings(1))
     found = invert(
-        gan, images[:2], settings(60), on_progress=lambda done, all_: calls.append((done, all_))
+        gan, images[:2], settings(40), on_progress=lambda done, all_: calls.append((done, all_))
     )
     assert found.failures == [None, None]
     assert found.latents.shape == (2, 256)
-    assert (found.l1 < 0.03).all()
+    assert (found.l1 < 0.04).all()
     assert (found.l1 < 0.3 * start.l1).all()
-    assert calls == [(i, 60) for i in range(1, 61)]
+    assert calls == [(i, 40) for i in range(1, 41)]
     with torch.no_grad():
         again = gan.generator(found.latents)
     torch.testing.assert_close(again, found.images, atol=0.05, rtol=0)
@@ -49,7 +54,7 @@ def test_finds_its_own_pictures_again(gan: Gan, images: Tensor) -> None:
 
 def test_start_is_the_most_similar_sample(gan: Gan) -> None:
     # the very samples that the search begins with must be recognised
-    latents = gan.generator.sample_latents(256, seed=1)[[3, 200]]
+    latents = gan.generator.sample_latents(16, seed=1)[[3, 14]]
     with torch.no_grad():
         pictures = gan.generator(latents)
     found = invert(gan, pictures, settings(1), seed=0, precision="float32")
@@ -86,16 +91,14 @@ def test_same_input_same_result(gan: Gan, images: Tensor) -> None:
 def test_masks_say_what_counts(gan: Gan, images: Tensor) -> None:
     masks = torch.zeros(2, 64, 64)
     masks[:, 16:48, 16:48] = 1
-    whole = invert(gan, images[:2], settings(25))
     soiled = images[:2].clone()
     soiled[:, :, :8] = 1.0  # a bright bar outside the mask
-    masked = invert(gan, soiled, settings(25), masks=masks)
-    ignored = invert(gan, soiled, settings(25))
+    masked = invert(gan, soiled, settings(12), masks=masks)
+    ignored = invert(gan, soiled, settings(12))
     inside = (masked.images - soiled).abs().mean(1)[masks.bool()].mean()
     torch.testing.assert_close(masked.l1.mean(), inside, atol=1e-5, rtol=1e-5)
     outside = (ignored.images - soiled).abs().mean(1)[masks.bool()].mean()
     assert inside < outside
-    assert (whole.l1 < 0.1).all()
 
 
 def test_other_image_sizes(gan: Gan, images: Tensor) -> None:
