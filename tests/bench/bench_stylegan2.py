@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python tests/bench/bench_stylegan2.py [--images FOLDER]
 
-Times are the process's own CPU time (the minimum of several runs for the networks), which other
-work on the machine disturbs least. With a folder of 64 px images the inversion's error is that on them;
-without one it is that on pictures of the generator itself, which are easy.
+Times are the process's own CPU time (for the networks the minimum of several runs), which other
+work disturbs least. With a folder of 64 px images the inversion's error is that on them,
+without one that on pictures of the generator itself, which are easy.
 """
 
 from __future__ import annotations
