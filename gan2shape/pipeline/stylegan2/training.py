@@ -54,7 +54,8 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
     once more (StyleGAN2 multiplies it by gamma / 2).
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+    gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
 def path_lengths(images: Tensor, latents: Tensor, random: torch.Generator) -> Tensor:
