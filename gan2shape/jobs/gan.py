@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import yaml
 from torch import Tensor
@@ -32,7 +33,7 @@ from gan2shape.jobs.files import storage_error, write_whole
 from gan2shape.jobs.gan_data import Pixels, dataset, subset, to_images
 from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
-from gan2shape.pipeline.stylegan2.quality import descriptors, distances
+from gan2shape.pipeline.stylegan2.quality import descriptors_of_parts, distances
 from gan2shape.pipeline.stylegan2.training import Trainer, TrainingError, batches
 from gan2shape.schemas.gan_training import (
     ARCHITECTURE,
@@ -43,7 +44,7 @@ from gan2shape.schemas.gan_training import (
 
 SETTINGS, STATE = "training.yaml", "state"
 WEIGHTS, LOG, SAMPLES = "gan.safetensors", "log.jsonl", "samples"
-QUALITY_IMAGES = 1024
+QUALITY_IMAGES, QUALITY_PART = 1024, 64
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
@@ -230,7 +231,7 @@ def _loop(
 ) -> None:
     config, out = request.config, request.out
     means = _Means()
-    real = descriptors(to_images(data[subset(len(data), QUALITY_IMAGES)]))
+    real = _descriptors(data, subset(len(data), QUALITY_IMAGES))
     z = torch.randn(GRID**2, config.style_dim, generator=torch.Generator().manual_seed(config.seed))
     stop = _Stop()
     shown, saved = trainer.images, time.monotonic()
@@ -323,7 +324,14 @@ def _quality(trainer: Trainer, real: dict[str, Tensor]) -> dict[str, float]:
     count = len(real["layout"])
     random = torch.Generator().manual_seed(1)  # the same latents every time
     z = torch.randn(count, trainer.config.style_dim, generator=random)
-    return distances(descriptors(trainer.sample(z)), real)
+    drawn = (trainer.sample(part) for part in z.split(QUALITY_PART))
+    return distances(descriptors_of_parts(drawn), real)
+
+
+def _descriptors(data: Pixels, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+    starts = range(0, len(rows), QUALITY_PART)
+    parts = (to_images(data[rows[start : start + QUALITY_PART]]) for start in starts)
+    return descriptors_of_parts(parts)
 
 
 def _floor(data: Pixels, real: dict[str, Tensor]) -> dict[str, float] | None:
@@ -332,7 +340,7 @@ def _floor(data: Pixels, real: dict[str, Tensor]) -> dict[str, float] | None:
     if len(data) < 2 * count:
         return None
     others = np.sort(np.random.default_rng(0).permutation(len(data))[count : 2 * count])
-    return distances(descriptors(to_images(data[others])), real)
+    return distances(_descriptors(data, others), real)
 
 
 def _key(config: GanTrainingConfig) -> str:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from gan2shape.pipeline.stylegan2 import Gan, Generator
 from gan2shape.pipeline.stylegan2.augment import adapt, augment, mirror_images, shift_images
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.pipeline.stylegan2.quality import descriptors, distances
+from gan2shape.pipeline.stylegan2.quality import descriptors, descriptors_of_parts, distances
 from gan2shape.pipeline.stylegan2.training import (
     Trainer,
     TrainingError,
@@ -257,6 +257,13 @@ def test_the_distance_is_zero_for_the_same_images_and_grows_with_blur():
 
 def blurred(images: Tensor, share: float) -> Tensor:
     return torch.lerp(images, functional.avg_pool2d(images, 3, 1, 1), share)
+
+
+def test_parts_of_the_images_make_the_same_layout_and_as_many_patches():
+    images = pictures(20, 32)
+    whole, parts = descriptors(images), descriptors_of_parts(images.split(8))
+    assert torch.equal(parts["layout"], whole["layout"])
+    assert {name: v.shape for name, v in parts.items()} == {n: v.shape for n, v in whole.items()}
 
 
 def test_the_distance_sees_a_lack_of_variety():

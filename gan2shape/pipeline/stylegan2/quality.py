@@ -7,7 +7,7 @@ poses, colours, and how much they vary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -43,6 +43,15 @@ def descriptors(images: Tensor, seed: int = 0) -> dict[str, Tensor]:
     layout = functional.adaptive_avg_pool2d(images, min(LAYOUT, images.shape[-1]))
     found["layout"] = layout.flatten(1)
     return found
+
+
+def descriptors_of_parts(parts: Iterable[Tensor]) -> dict[str, Tensor]:
+    """`descriptors` of images that come in parts (n, 3, S, S), so that few are in memory at a time.
+
+    Compare sets that came in equal parts.
+    """
+    found = [descriptors(part, seed) for seed, part in enumerate(parts)]
+    return {name: torch.cat([part[name] for part in found]) for name in found[0]}
 
 
 def distances(found: Descriptors, reference: Descriptors, seed: int = 0) -> dict[str, float]:
