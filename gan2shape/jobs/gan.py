@@ -12,11 +12,12 @@ The training directory:
 
 from __future__ import annotations
 
-import ctypes
+import fcntl
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,43 +25,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml
 from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.cluster import usable_cores, visible_gpus
 from gan2shape.jobs.files import storage_error, write_whole
 from gan2shape.jobs.gan_data import Pixels, dataset, subset, to_images
+from gan2shape.jobs.gan_request import Request, check_settings, resume_key, write_settings
 from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.stylegan2.quality import descriptors_of_parts, distances
 from gan2shape.pipeline.stylegan2.training import Trainer, TrainingError, batches
-from gan2shape.schemas.gan_training import (
-    ARCHITECTURE,
-    GanTrainingConfig,
-    default_channels,
-    training_config,
-)
 
-SETTINGS, STATE = "training.yaml", "state"
-WEIGHTS, LOG, SAMPLES = "gan.safetensors", "log.jsonl", "samples"
+STATE = "state"
+WEIGHTS, LOG, SAMPLES, LOCK = "gan.safetensors", "log.jsonl", "samples", ".lock"
 QUALITY_IMAGES, QUALITY_PART = 1024, 64
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for."""
-
-    source: str
-    out: Path
-    config: GanTrainingConfig
-    initial: Gan | None = None
-    device: str = "cpu"
-    checkpoint_seconds: float = 300.0
-    sample_images: int = 10_000
-    """Images from one sample grid, quality figure and checkpoint to the next."""
-    log_images: int = 500
 
 
 @dataclass(frozen=True)
@@ -101,84 +78,6 @@ class _Means:
         return means
 
 
-def architecture(
-    sizes: dict[str, int | None], channels: str | None, init: str | None
-) -> tuple[dict[str, Any], Gan | None]:
-    """Sizes of the networks: those asked for, else those of the initial weights, else defaults.
-
-    `sizes` may have size, style_dim and mapping_layers; `channels` is "128/128/...". Returns
-    settings and the initial weights, if any. Raises `TrainingError` where they contradict.
-    """
-    asked: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
-    if channels is not None:
-        try:
-            asked["channels"] = tuple(int(part) for part in channels.split("/"))
-        except ValueError as error:
-            raise TrainingError(
-                f"--channels {channels!r} is not a list of widths; write, say, 128/128/128/64/32."
-            ) from error
-    if init is None:
-        asked.setdefault("channels", default_channels(asked.get("size", 64)))
-        return asked, None
-    gan = load_gan(init)
-    generator = gan.generator
-    given: dict[str, Any] = {
-        "size": generator.size,
-        "style_dim": generator.style_dim,
-        "mapping_layers": generator.mapping_depth,
-        "channels": tuple(width for _, width in sorted(generator.channels.items())),
-    }
-    for name, value in asked.items():
-        if value != given[name]:
-            flag = "--" + name.replace("_", "-")
-            raise TrainingError(
-                f"{init} has {name.replace('_', ' ')} {_plain(given[name])}, not {_plain(value)}; "
-                f"leave out {flag} to begin with it."
-            )
-    return given, gan
-
-
-def request(
-    source: str,
-    out: Path,
-    settings: dict[str, Any],
-    initial: Gan | None,
-    device: str = "auto",
-    threads: int | None = None,
-    sample_images: int = 10_000,
-    checkpoint_minutes: float = 5.0,
-) -> Request:
-    """Check the settings, choose the device, prepare this process for the work.
-
-    Raises `ConfigError` or `ClusterError` (a GPU that is not there).
-    """
-    config = training_config(settings)
-    gpus = visible_gpus(device)
-    _tune_allocator()
-    torch.set_num_threads(threads or usable_cores())
-    return Request(
-        source,
-        out,
-        config,
-        initial,
-        device="cuda" if gpus else "cpu",
-        checkpoint_seconds=60 * checkpoint_minutes,
-        sample_images=sample_images,
-        log_images=min(500, sample_images),
-    )
-
-
-def _tune_allocator() -> None:
-    """Keep freed memory: glibc otherwise returns every large tensor to the system and asks again,
-    which takes up to half of a training step."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return
-    mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
 def train(
     request: Request,
     on_progress: Callable[[Status], None] | None = None,
@@ -190,27 +89,13 @@ def train(
     loses what came after the last one. Raises `TrainingError` or another `UserError` when the
     images, the settings or the directory do not fit.
     """
-    note = on_note or (lambda text: None)
-    config, out = request.config, request.out
+    out = request.out
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out} is a file; name a directory with --out.")
     out.mkdir(parents=True, exist_ok=True)
     try:
-        resumed = _check_settings(request)
-        data = dataset(request.source, config.size, out, note)
-        (out / SAMPLES).mkdir(exist_ok=True)
-        if not resumed or not (out / SAMPLES / "real.png").exists():
-            write_grid(out / SAMPLES / "real.png", to_images(data[subset(len(data), GRID**2)]))
-        trainer = Trainer(config, request.device, request.initial)
-        checkpoints = Checkpoints(out, _key(config))
-        state = checkpoints.load(STATE)
-        checkpoints.sweep()
-        if state is not None:
-            trainer.restore(state)
-            note(f"going on after {trainer.images} images")
-        _write_settings(request)
-        _trim_log(out / LOG, trainer.images)
-        _loop(request, trainer, data, checkpoints, on_progress or (lambda status: None))
+        with _alone(out):
+            _train(request, on_progress or (lambda status: None), on_note or (lambda text: None))
     except OSError as error:
         problem = storage_error(error, out)
         if problem is None:
@@ -220,6 +105,27 @@ def train(
             f"{sentence}; make room or change the permissions, then give the command again."
         ) from error
     return out / WEIGHTS
+
+
+def _train(
+    request: Request, on_progress: Callable[[Status], None], note: Callable[[str], None]
+) -> None:
+    config, out = request.config, request.out
+    resumed = check_settings(request)
+    data = dataset(request.source, config.size, out, note)
+    (out / SAMPLES).mkdir(exist_ok=True)
+    if not resumed or not (out / SAMPLES / "real.png").exists():
+        write_grid(out / SAMPLES / "real.png", to_images(data[subset(len(data), GRID**2)]))
+    trainer = Trainer(config, request.device, request.initial)
+    checkpoints = Checkpoints(out, resume_key(config))
+    state = checkpoints.load(STATE)
+    checkpoints.sweep()
+    if state is not None:
+        trainer.restore(state)
+        note(f"going on after {trainer.images} images")
+    write_settings(request)
+    _trim_log(out / LOG, trainer.images)
+    _loop(request, trainer, data, checkpoints, on_progress)
 
 
 def _loop(
@@ -242,6 +148,8 @@ def _loop(
 
     def save() -> None:
         nonlocal saved
+        if not all(bool(torch.isfinite(p).all()) for p in trainer.average.parameters()):
+            raise _diverged(trainer.images, out)
         checkpoints.save(STATE, trainer.state())
         write_weights(out / WEIGHTS, trainer.gan())
         saved = time.monotonic()
@@ -343,46 +251,6 @@ def _floor(data: Pixels, real: dict[str, Tensor]) -> dict[str, float] | None:
     return distances(_descriptors(data, others), real)
 
 
-def _key(config: GanTrainingConfig) -> str:
-    return json.dumps({name: getattr(config, name) for name in (*ARCHITECTURE, "seed")})
-
-
-def _check_settings(request: Request) -> bool:
-    """Whether the directory holds this training already; `TrainingError` if it holds another."""
-    path = request.out / SETTINGS
-    if not path.exists():
-        return False
-    try:
-        tree = yaml.safe_load(path.read_text())
-        before = training_config(tree["settings"])
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise TrainingError(f"{path} is damaged; train into another directory.") from error
-    for name in (*ARCHITECTURE, "seed"):
-        old, new = getattr(before, name), getattr(request.config, name)
-        if old != new:
-            raise TrainingError(
-                f"{request.out} holds a training with {name} {_plain(old)}, not {_plain(new)}; go "
-                "on with the same sizes and seed, or train into another directory."
-            )
-    return True
-
-
-def _plain(value: Any) -> str:
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _write_settings(request: Request) -> None:
-    initial = request.initial
-    tree = {
-        "source": request.source,
-        "initial_weights": None
-        if initial is None
-        else {"source": initial.source, "sha256": initial.sha256},
-        "settings": request.config.model_dump(mode="json"),
-    }
-    write_whole(request.out / SETTINGS, yaml.safe_dump(tree, sort_keys=False).encode())
-
-
 def _log(path: Path, row: dict[str, Any]) -> None:
     with path.open("a") as file:
         file.write(json.dumps(_rounded(row)) + "\n")
@@ -417,7 +285,25 @@ def _trim_log(path: Path, images: int) -> None:
 
 def _check_finite(figures: dict[str, float], images: int, out: Path) -> None:
     if not all(np.isfinite(value) for value in figures.values()):
-        raise TrainingError(
-            f"Training diverged before {images} images (a loss is not finite); give the command "
-            f"again with a lower --lr or a higher --r1; it goes on from the checkpoint in {out}."
-        )
+        raise _diverged(images, out)
+
+
+def _diverged(images: int, out: Path) -> TrainingError:
+    return TrainingError(
+        f"Training diverged before {images} images (a loss or weight is not finite); give "
+        f"the command again with a lower --lr or a higher --r1; it goes on from the checkpoint in "
+        f"{out}."
+    )
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps other processes from training in the same directory; released at death."""
+    with open(out / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                f"Another process trains in {out}; wait for it, stop it, or choose another --out."
+            ) from None
+        yield

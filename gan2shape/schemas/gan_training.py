@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from gan2shape.schemas.config import ConfigError, Settings
@@ -124,20 +122,3 @@ def training_config(values: dict[str, Any]) -> GanTrainingConfig:
         message = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
         message = message.removeprefix("Value error, ")
         raise ConfigError(f"GAN training: {where + ': ' if where else ''}{message}.") from error
-
-
-def read_training_config(path: Path) -> GanTrainingConfig:
-    """Settings as `write_training_config` left them; raises `ConfigError`."""
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold settings as 'key: value' lines.")
-    return training_config(tree)
-
-
-def config_text(config: GanTrainingConfig) -> str:
-    """The settings as YAML."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    return text

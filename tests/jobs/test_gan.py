@@ -16,9 +16,10 @@ from safetensors import safe_open
 
 import gan2shape.jobs.gan_data as gan_data
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.gan import Request, Status, architecture, read_log, train
+from gan2shape.jobs.gan import Status, read_log, train
 from gan2shape.jobs.gan_data import dataset
 from gan2shape.jobs.gan_display import judgement, line
+from gan2shape.jobs.gan_request import Request, architecture
 from gan2shape.jobs.gan_show import convert, describe, draw
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.pipeline.stylegan2.training import TrainingError
@@ -155,12 +156,25 @@ def test_other_sizes_or_a_file_in_the_way_are_refused(folder, tmp_path):
         train(request(folder, tmp_path / "out"))
 
 
+def test_one_process_at_a_time(folder, tmp_path):
+    asked = request(folder, tmp_path / "out", images=8)
+
+    def again(status: Status) -> None:
+        with pytest.raises(TrainingError, match="Another process"):
+            train(asked)
+
+    train(asked, again)
+    train(asked)
+
+
 def test_losses_that_are_not_finite_end_training_and_spare_the_checkpoint(folder, tmp_path):
     out = tmp_path / "out"
     train(request(folder, out, images=8))
     before = (out / "gan.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match="diverged"):
-        train(request(folder, out, images=400, settings={"learning_rate": 1e30, "warm_up": 0}))
+    wild = {"learning_rate": 1e30, "warm_up": 0}
+    for log_images in (4, 10**6):  # seen in the figures, or only when there is something to save
+        with pytest.raises(TrainingError, match="diverged"):
+            train(request(folder, out, images=400, log_images=log_images, settings=wild))
     assert (out / "gan.safetensors").read_bytes() == before
 
 
