@@ -33,7 +33,15 @@ from gan2shape.jobs.gan_data import Pixels, dataset, subset, to_images
 from gan2shape.jobs.gan_request import Request, check_settings, resume_key, write_settings
 from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
 from gan2shape.pipeline.stylegan2.quality import descriptors_of_parts, distances
-from gan2shape.pipeline.stylegan2.training import Trainer, TrainingError, batches
+from gan2shape.pipeline.stylegan2.training import (
+    GRID_LATENTS,
+    QUALITY_LATENTS,
+    Trainer,
+    TrainingError,
+    batches,
+    spread_seed,
+)
+from gan2shape.schemas.gan_training import GanTrainingConfig
 
 STATE = "state"
 WEIGHTS, LOG, SAMPLES, LOCK = "gan.safetensors", "log.jsonl", "samples", ".lock"
@@ -138,7 +146,7 @@ def _loop(
     config, out = request.config, request.out
     means = _Means()
     real = _descriptors(data, subset(len(data), QUALITY_IMAGES))
-    z = torch.randn(GRID**2, config.style_dim, generator=torch.Generator().manual_seed(config.seed))
+    z = _latents(GRID**2, config, GRID_LATENTS)
     stop = _Stop()
     shown, saved = trainer.images, time.monotonic()
     pace = _Pace(trainer.images)
@@ -230,10 +238,15 @@ class _Stop:
 
 def _quality(trainer: Trainer, real: dict[str, Tensor]) -> dict[str, float]:
     count = len(real["layout"])
-    random = torch.Generator().manual_seed(1)  # the same latents every time
-    z = torch.randn(count, trainer.config.style_dim, generator=random)
+    z = _latents(count, trainer.config, QUALITY_LATENTS)
     drawn = (trainer.sample(part) for part in z.split(QUALITY_PART))
     return distances(descriptors_of_parts(drawn), real)
+
+
+def _latents(count: int, config: GanTrainingConfig, purpose: int) -> Tensor:
+    """z (count, D), the same every time."""
+    random = torch.Generator().manual_seed(spread_seed(config.seed, purpose))
+    return torch.randn(count, config.style_dim, generator=random)
 
 
 def _descriptors(data: Pixels, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:

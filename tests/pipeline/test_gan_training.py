@@ -346,6 +346,14 @@ def test_bfloat16_trains_too():
     assert all(bool(torch.isfinite(p).all()) for p in trainer.generator.parameters())
 
 
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_no_seed_draws_latents_that_are_the_mapping_network_s_own_weights(seed):
+    trainer = Trainer(tiny(seed=seed))
+    weight = trainer.generator.mapping[1].weight.flatten().detach()
+    latents = torch.randn(len(weight), generator=draw(seed))
+    assert abs(float(torch.corrcoef(torch.stack((weight, latents)))[0, 1])) < 0.5
+
+
 def test_given_weights_are_the_start_and_stay_as_they_are():
     source = Trainer(tiny(seed=5))
     given = Gan(source.average, source.discriminator, "", "given.pt")

@@ -32,6 +32,8 @@ ADA_INTERVAL = 4
 """Iterations from one change of the probability of augmentation to the next."""
 PATH_DECAY = 0.01
 LATENT_SAMPLES = 10_000
+INITIAL, GRID_LATENTS, QUALITY_LATENTS = -1, -2, -3
+"""Numbers for `spread_seed` besides those of iterations."""
 _STREAM = 0x9E3779B97F4A7C15
 
 
@@ -126,7 +128,9 @@ class Trainer:
         self.sureness: list[float] = []
         self.from_weights = initial is not None
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            # never a plain seed: its first numbers are what users draw latents from, and the first
+            # layer of the mapping network would answer to its own weights
+            torch.manual_seed(spread_seed(config.seed, INITIAL))
             generator = Generator(
                 config.size, config.style_dim, config.mapping_layers, config.widths
             )
@@ -306,10 +310,16 @@ def batches(count: int, start: int, batch: int, seed: int) -> Iterator[Tensor]:
         yield torch.cat(parts)
 
 
+def spread_seed(seed: int, number: int) -> int:
+    """Seed of the random numbers of one `number` (iteration, pass, purpose) under the user's seed.
+
+    Far from all others: consecutive seeds of one generator are alike on some devices.
+    """
+    return (seed * 1_000_003 + number) * _STREAM % (1 << 63)
+
+
 def _source(device: torch.device | str, seed: int, number: int) -> torch.Generator:
-    # consecutive seeds of one generator are alike on some devices: spread them
-    spread = (seed * 1_000_003 + number) * _STREAM % (1 << 63)
-    return torch.Generator(device).manual_seed(spread)
+    return torch.Generator(device).manual_seed(spread_seed(seed, number))
 
 
 def _adam(network: nn.Module, config: GanTrainingConfig, interval: int) -> torch.optim.Adam:
