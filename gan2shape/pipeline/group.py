@@ -14,6 +14,7 @@ from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.inversion import match_size
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
 
@@ -40,12 +41,12 @@ class ProjectedSamples:
 
     images: (N, K, 3, S, S) float16 in [-1, 1].
     masks: (N, K, S, S) bool, where the rendering that each was made from covers the frame.
-    views: (N, K, 6), the views of those renderings.
+    turns: (N, K, 6), how far the view of that rendering is from the view found for the input.
     """
 
     images: Tensor
     masks: Tensor
-    views: Tensor
+    turns: Tensor
 
 
 @dataclass
@@ -89,6 +90,10 @@ class Group:
         """End one image with the first reason given for it."""
         self.failures[index] = self.failures[index] or reason
 
+    def generate(self, latents: Tensor) -> Tensor:
+        """The generator's images of latents (B, D), (B, 3, S, S) float32, reduced to S pixels."""
+        return match_size(self.gan.generator(latents).float(), self.camera.size)
+
     def loss_masks(self, index: Tensor) -> Tensor:
         """Pixels (B, S, S) of the inputs that losses may compare.
 
@@ -114,10 +119,10 @@ def new_group(
             f"{gan.source} holds no discriminator, whose features compare images; "
             "use a checkpoint that has the key 'd'."
         )
-    if not size == config.camera.size == gan.generator.size:
+    if size != config.camera.size or size > gan.generator.size:
         raise UserError(
             f"The images have {size} pixels, the settings {config.camera.size} and the GAN "
-            f"{gan.source} {gan.generator.size}; they must be equal."
+            f"{gan.source} {gan.generator.size}; the first two must be equal and the last not less."
         )
     if targets.latents.shape != (count, gan.generator.style_dim):
         raise UserError(
@@ -140,7 +145,7 @@ def new_group(
         encoder = OffsetEncoder(size, width, gan.generator.style_dim)
     features = discriminator_distance(gan.discriminator, config.optimization.feature_blocks)
     with torch.no_grad(), autocast(device, config.precision):
-        inverted = gan.generator(targets.latents).float()
+        inverted = match_size(gan.generator(targets.latents).float(), size)
     return Group(
         targets=targets,
         config=config,
@@ -174,7 +179,7 @@ def group_state(group: Group) -> dict[str, Any]:
         "random": group.random.get_state(),
         "failures": list(group.failures),
         "samples": samples
-        and {"images": samples.images, "masks": samples.masks, "views": samples.views},
+        and {"images": samples.images, "masks": samples.masks, "turns": samples.turns},
     }
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
+from gan2shape.pipeline.stylegan2.distance import feature_distance, weighted_l1
 
 PerceptualLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (B, 3, S, S), targets (B, 3, S, S), masks (B, S, S)) to distances (B,)."""
@@ -23,8 +23,7 @@ def masked_l1(images: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (B,); 0 where a mask is empty.
     """
-    weighted = ((images - targets).abs().mean(1) * masks).sum((1, 2))
-    return weighted / masks.sum((1, 2)).clamp(min=1)
+    return weighted_l1(images, targets, masks[:, None])
 
 
 def discriminator_distance(discriminator: Discriminator, blocks: int) -> PerceptualLoss:
@@ -34,10 +33,6 @@ def discriminator_distance(discriminator: Discriminator, blocks: int) -> Percept
         with torch.no_grad():
             wanted = discriminator.features(targets, blocks)
         found = discriminator.features(images, blocks)
-        total = images.new_zeros(len(images))
-        for ours, theirs in zip(found, wanted, strict=True):
-            weights = functional.interpolate(masks[:, None], ours.shape[-2:], mode="area")[:, 0]
-            total = total + masked_l1(ours.float(), theirs.float(), weights)
-        return total
+        return feature_distance(found, wanted, masks)
 
     return distance

@@ -14,7 +14,7 @@ from gan2shape.schemas.config import NetworkConfig
 CODE_CHANNELS = 256
 BORDER_COLUMNS = 2
 HEAD_GAIN = 0.1
-"""On the last convolution's initial weights: a depth starts nearly flat, not rough."""
+"""On the last layer's initial weights: a depth starts nearly flat, a view nearly frontal."""
 
 
 class EncoderDecoder(nn.Module):
@@ -91,6 +91,7 @@ class VectorEncoder(nn.Module):
         layers += [nn.Conv2d(widths[-1], widths[-1], 4, bias=False), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], outputs, bias=False)
+        _keep_variance(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) to (B, outputs), float32 in [-1, 1]."""
@@ -181,7 +182,7 @@ class ShapeNetworks(nn.Module):
         return self.light_net(images)
 
 
-def _keep_variance(network: EncoderDecoder) -> None:
+def _keep_variance(network: EncoderDecoder | VectorEncoder) -> None:
     """He initialisation: signals neither fade nor grow with depth, and training starts sooner."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -58,7 +58,7 @@ class Shapes:
 def iterations_total(config: RunConfig) -> int:
     """Iterations of all steps together, for progress bars."""
     cycles = config.optimization.cycles
-    return config.ellipsoid.iterations + sum(c.step1 + c.step2 + c.step3 for c in cycles)
+    return config.ellipsoid.iterations + sum(c.step1 + c.step2 + c.views + c.step3 for c in cycles)
 
 
 def reconstruct(
@@ -137,9 +137,11 @@ def _schedule(config: RunConfig) -> list[Step]:
         flip3 = _applies(options.symmetry_step3, number)
         albedo = partial(steps.fit_albedo, iterations=cycle.step1, symmetric=flip1)
         shape = partial(steps.fit_shape, iterations=cycle.step3, symmetric=flip3)
+        views = partial(steps.fit_views, iterations=cycle.views)
         plan += [
             (f"{label}, albedo", "step1", _run(albedo)),
             (f"{label}, projection", "step2", _run(partial(_project, iterations=cycle.step2))),
+            *([(f"{label}, views", "views", _run(views))] if cycle.views else []),
             (f"{label}, shape", "step3", _run(shape)),
         ]
     return plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -67,9 +67,8 @@ def fit_ellipsoid(group: Group, on_iteration: OnIteration) -> None:
     smooth = group.config.optimization.depth_smoothness
     wanted = ellipsoid_depth(group.targets.masks, group.camera, options)
     optimizer = _adam(group, depth=group.networks.depth_net)
-    for iteration in range(options.iterations):
-        share = min(1.0, 2 * (1 - iteration / options.iterations))
-        optimizer.param_groups[0]["lr"] = options.learning_rate * share
+    optimizer.param_groups[0]["lr"] = options.learning_rate
+    for _ in _iterations(group, optimizer, options.iterations):
         index = group.draw(_batch(group))
         with autocast(group.device, group.config.precision):
             depth = group.networks.depth(group.targets.images[index])
@@ -87,7 +86,7 @@ def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnI
         depth, view, light = networks.depth(images), networks.view(images), networks.light(images)
         normals = normals_from_depth(depth, group.camera)
     optimizer = _adam(group, albedo=networks.albedo_net)
-    for _ in range(iterations):
+    for _ in _iterations(group, optimizer, iterations):
         index = group.draw(_batch(group))
         with autocast(group.device, group.config.precision):
             albedo = networks.albedo(images[index])
@@ -108,13 +107,12 @@ def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> Non
     """Step 2: teach the encoder to project renderings of the shapes onto the GAN's images."""
     shapes = _Shapes(group)
     optimizer = _adam(group, encoder=group.encoder)
-    for _ in range(iterations):
+    for _ in _iterations(group, optimizer, iterations):
         index = group.draw(group.config.optimization.batch)
         pseudo, _ = shapes.pseudo_samples(index)
         with autocast(group.device, group.config.precision):
             offset = latent_offset(group, pseudo.image, index)
-            image = group.gan.generator(group.targets.latents[index] + offset)
-            image = image.float()
+            image = group.generate(group.targets.latents[index] + offset)
             loss = masked_l1(image, pseudo.image, pseudo.mask)
             loss = loss + group.features(image, pseudo.image, pseudo.mask)
         if group.config.latent.regularize:
@@ -133,7 +131,7 @@ def collect_samples(group: Group) -> None:
     samples = ProjectedSamples(
         images=torch.zeros(*shape, 3, size, size, dtype=torch.float16, device=group.device),
         masks=torch.zeros(*shape, size, size, dtype=torch.bool, device=group.device),
-        views=torch.zeros(*shape, 6, device=group.device),
+        turns=torch.zeros(*shape, 6, device=group.device),
     )
     for image in group.active().tolist():
         spread = [0.0, 0.0]
@@ -142,11 +140,11 @@ def collect_samples(group: Group) -> None:
             pseudo, views = shapes.pseudo_samples(index)
             with autocast(group.device, group.config.precision):
                 offset = latent_offset(group, pseudo.image, index)
-                projected = group.gan.generator(group.targets.latents[index] + offset).float()
+                projected = group.generate(group.targets.latents[index] + offset)
             projected = projected.clamp(-1, 1)
             samples.images[image, chunk] = projected.half()
             samples.masks[image, chunk] = pseudo.mask.bool()
-            samples.views[image, chunk] = views
+            samples.turns[image, chunk] = views - shapes.view[image]
             spread[0] += _spread(projected)
             spread[1] += _spread(pseudo.image)
         if not torch.isfinite(samples.images[image]).all():
@@ -159,11 +157,26 @@ def collect_samples(group: Group) -> None:
     group.samples = samples
 
 
+def fit_views(group: Group, iterations: int, on_iteration: OnIteration) -> None:
+    """Between steps 2 and 3: teach the view network the known turns of projected samples.
+
+    This fixes the scale of rotations, which relief would otherwise trade against, and costs no
+    rendering.
+    """
+    optimizer = _adam(group, view=group.networks.view_net)
+    for _ in _iterations(group, optimizer, iterations):
+        index, picks = _draw_samples(group)
+        targets = _with_samples(group, index, picks)
+        with autocast(group.device, group.config.precision):
+            view = group.networks.view(targets)
+        loss = _turn_error(group, view, _samples(group).turns[index[:, None], picks])
+        _update(group, optimizer, index, loss)
+        on_iteration()
+
+
 def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIteration) -> None:
     """Step 3: fit depth, albedo, view and light to inputs and projected samples at once."""
-    options, networks, samples = group.config.optimization, group.networks, group.samples
-    if samples is None:
-        raise ValueError("step 3 needs the projected samples of step 2")
+    options, networks, samples = group.config.optimization, group.networks, _samples(group)
     optimizer = _adam(
         group,
         depth=networks.depth_net,
@@ -171,19 +184,9 @@ def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIt
         view=networks.view_net,
         light=networks.light_net,
     )
-    images_per_batch = min(options.images_per_batch, len(group.active()))
-    per_image = max(options.batch // images_per_batch, 1)
-    for _ in range(iterations):
-        index = group.draw(images_per_batch)
-        picks = torch.randint(
-            options.projected_samples,
-            (len(index), per_image),
-            generator=group.random,
-            device=group.random.device,
-        )
-        inputs = group.targets.images[index]
-        projected = samples.images[index[:, None], picks].float()
-        targets = torch.cat([inputs[:, None], projected], 1).flatten(0, 1)
+    for _ in _iterations(group, optimizer, iterations):
+        index, picks = _draw_samples(group)
+        inputs, targets = group.targets.images[index], _with_samples(group, index, picks)
         covered = samples.masks[index[:, None], picks].float()
         masks = torch.cat([group.loss_masks(index)[:, None], covered], 1).flatten(0, 1)
         with autocast(group.device, group.config.precision):
@@ -191,14 +194,14 @@ def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIt
             view, light = networks.view(targets), networks.light(targets)
         depth.register_hook(_limit_gradient)
         shapes = Canonical.of(depth, albedo, group.camera)
-        copies = 1 + per_image
+        copies = 1 + picks.shape[1]
         loss = _reconstruction_loss(
             group, shapes.repeat(copies), view, light, targets, masks, symmetric
         )
         loss = loss.unflatten(0, (len(index), copies)).mean(1)
         if options.view_weight:
-            known = samples.views[index[:, None], picks]
-            loss = loss + options.view_weight * _view_error(group, view, known)
+            turns = samples.turns[index[:, None], picks]
+            loss = loss + options.view_weight * _turn_error(group, view, turns)
         shading = diffuse_shading(shapes.normals, light[::copies])  # (B, 1, S, S)
         loss = loss + options.depth_smoothness * smoothness(depth)
         loss = loss + options.shading_smoothness * smoothness(shading)
@@ -234,7 +237,7 @@ def render(group: Group, shapes: Canonical, view: Tensor, light: Tensor) -> Rend
 
 
 class _Shapes:
-    """Depth, albedo and light of all targets, as they stand before a step that holds them."""
+    """What the networks make of all targets before a step that holds them."""
 
     @torch.no_grad()
     def __init__(self, group: Group) -> None:
@@ -242,7 +245,7 @@ class _Shapes:
         with autocast(group.device, group.config.precision):
             images = group.targets.images
             depth, albedo = group.networks.depth(images), group.networks.albedo(images)
-            self.light = group.networks.light(images)
+            self.view, self.light = group.networks.view(images), group.networks.light(images)
         self.shapes = Canonical.of(depth, albedo, group.camera)
 
     @torch.no_grad()
@@ -281,6 +284,31 @@ def _reconstruction_loss(
     return loss
 
 
+def _samples(group: Group) -> ProjectedSamples:
+    if group.samples is None:
+        raise ValueError("projected samples are needed, which step 2 collects")
+    return group.samples
+
+
+def _draw_samples(group: Group) -> tuple[Tensor, Tensor]:
+    """Some targets (B,) and, for each, the numbers of some of its projected samples (B, K)."""
+    options = group.config.optimization
+    index = group.draw(min(options.images_per_batch, len(group.active())))
+    picks = torch.randint(
+        options.projected_samples,
+        (len(index), max(options.batch // len(index), 1)),
+        generator=group.random,
+        device=group.random.device,
+    )
+    return index, picks
+
+
+def _with_samples(group: Group, index: Tensor, picks: Tensor) -> Tensor:
+    """Every input followed by its picked samples, (B * (1 + K), 3, S, S)."""
+    projected = _samples(group).images[index[:, None], picks].float()
+    return torch.cat([group.targets.images[index][:, None], projected], 1).flatten(0, 1)
+
+
 def _limit_gradient(gradient: Tensor) -> Tensor:
     """Hold a depth's gradient (B, S, S) within a few times its image's mean.
 
@@ -291,12 +319,17 @@ def _limit_gradient(gradient: Tensor) -> Tensor:
     return gradient.clamp(-limit, limit)
 
 
-def _view_error(group: Group, view: Tensor, known: Tensor) -> Tensor:
-    """Distance (B,) of predicted views (B * (1 + K), 6) from the samples' known ones (B, K, 6)."""
+def _turn_error(group: Group, view: Tensor, turns: Tensor) -> Tensor:
+    """Error (B,) of the turns from inputs to samples (B, K, 6), in deviations of the prior.
+
+    `view` (B * (1 + K), 6) holds every input's view and its samples' views. Only differences are
+    compared: which way an input itself looks is for symmetry to find out.
+    """
     std = torch.tensor(group.config.view_prior.std, device=view.device)
-    turns = std > 0
-    predicted = view.unflatten(0, (len(known), -1))[:, 1:]
-    return ((predicted - known)[..., turns] / std[turns]).abs().mean((1, 2))
+    moves = std > 0
+    view = view.unflatten(0, (len(turns), -1))
+    found = view[:, 1:] - view[:, :1]
+    return ((found - turns)[..., moves] / std[moves]).abs().mean((1, 2))
 
 
 def _update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: Tensor) -> None:
@@ -329,6 +362,17 @@ def _adam(group: Group, **networks: nn.Module) -> torch.optim.Adam:
         weight_decay=options.weight_decay,
         fused=True,
     )
+
+
+def _iterations(group: Group, optimizer: torch.optim.Optimizer, count: int) -> Iterator[int]:
+    """0 to count - 1, with the learning rates falling to zero over the last `decay` of them."""
+    rates = [float(part["lr"]) for part in optimizer.param_groups]
+    ramp = group.config.optimization.decay * count
+    for iteration in range(count):
+        share = min(1.0, (count - iteration) / ramp) if ramp else 1.0
+        for part, rate in zip(optimizer.param_groups, rates, strict=True):
+            part["lr"] = rate * share
+        yield iteration
 
 
 def _batch(group: Group) -> int:

@@ -72,7 +72,6 @@ class EllipsoidConfig(Settings):
 
     iterations: Count = 1000
     learning_rate: float = Field(default=1e-4, gt=0)
-    """At the start; it falls to zero over the second half."""
     radius: float = Field(default=0.4, gt=0)
     near: float = 0.91
     far: float = 1.02
@@ -94,6 +93,9 @@ class Cycle(Settings):
 
     step1: Count
     step2: Count
+    views: Count = 0
+    """Iterations between steps 2 and 3 that teach the view network by how much projected samples
+    are turned from their input, which is known. Not in the paper (0)."""
     step3: Count
 
 
@@ -132,6 +134,9 @@ class OptimizationConfig(Settings):
     symmetry_step1: When = "later_cycles"
     symmetry_step3: When = "always"
     learning_rates: LearningRates = LearningRates()
+    decay: float = Field(default=0.0, ge=0, le=1)
+    """Share of every step, at its end, over which the learning rates fall to zero; the paper
+    keeps them (0). Short steps need it: it takes the noise out of what they leave behind."""
     betas: Range = (0.9, 0.999)
     weight_decay: float = Field(default=5e-4, ge=0)
     perceptual_weight: float = Field(default=0.5, ge=0)
@@ -139,8 +144,8 @@ class OptimizationConfig(Settings):
     """Weight on the second differences of the canonical depth, in scene units."""
     shading_smoothness: float = Field(default=0.01, ge=0)
     view_weight: float = Field(default=0.0, ge=0)
-    """Weight on the distance between a projected sample's predicted view and the view of the pseudo
-    sample that it was made from, in standard deviations of the prior. Not in the paper (0)."""
+    """Weight in step 3 on that same error, in standard deviations of the prior. Not in the paper
+    (0)."""
     feature_blocks: Positive = 4
     """Discriminator blocks whose features are compared."""
     collapse_ratio: float = Field(default=0.05, ge=0)
@@ -150,10 +155,12 @@ class OptimizationConfig(Settings):
 class InversionConfig(Settings):
     """Optimising a latent in W for every image that comes without one."""
 
-    iterations: Positive = 300
+    iterations: Positive = 150
     batch: Positive = 16
-    learning_rate: float = Field(default=0.05, gt=0)
-    perceptual_weight: float = Field(default=0.5, ge=0)
+    learning_rate: float = Field(default=0.3, gt=0)
+    """In units of W's spread."""
+    perceptual_weight: float = Field(default=1.0, ge=0)
+    """Weight on the discriminator's features, and on LPIPS where its weights are given."""
 
 
 class RunConfig(Settings):

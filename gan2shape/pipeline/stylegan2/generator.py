@@ -13,6 +13,9 @@ from gan2shape.pipeline.stylegan2.ops import EqualLinear, PixelNorm, StyledConv,
 NoiseMode = Literal["fixed", "random", "none"]
 
 
+SEED_STRIDE = 0x9E3779B97F4A7C15
+
+
 class MappingNetwork(nn.Sequential):
     """z -> w: pixel norm, then `depth` linear layers with leaky ReLU.
 
@@ -126,7 +129,8 @@ class Generator(nn.Module):
     @torch.no_grad()
     def sample_latents(self, count: int, seed: int) -> Tensor:
         """`count` random latents w (count, D), the same on every device."""
-        draw = torch.Generator().manual_seed(seed)
+        # Networks are often initialised from a small seed, whose numbers are their first weights.
+        draw = torch.Generator().manual_seed((seed + 1) * SEED_STRIDE % (1 << 63))
         z = torch.randn(count, self.style_dim, generator=draw)
         weight = self.input.input
         return self.mapping(z.to(weight.device, weight.dtype))
