@@ -49,7 +49,7 @@ def test_a_constant_added_to_the_raw_depth_changes_nothing() -> None:
 
 
 def test_bfloat16_keeps_the_depth_fine() -> None:
-    """The head's float32 leaves no steps: bfloat16 alone has only 256 levels in the tanh's range."""
+    """The float32 head leaves no steps; bfloat16 alone has 256 levels in the range of a tanh."""
     torch.manual_seed(0)
     networks = ShapeNetworks(Camera(64), NetworkConfig(width=8))
     images = torch.rand(1, 3, 64, 64)

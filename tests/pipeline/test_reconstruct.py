@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from gan2shape.pipeline.group import ProjectedSamples, new_group
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
+from gan2shape.pipeline.steps import fit_views
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
@@ -121,9 +123,11 @@ def test_the_order_of_the_images_does_not_seed_the_group(gan: Gan, targets: Targ
         {"mask": "given"},
         {"optimization": {"symmetry_step1": "always", "symmetry_step3": "never"}},
         {"optimization": {"view_weight": 0.1}},
+        {"optimization": {"cycles": [{"step1": 1, "step2": 1, "views": 2, "step3": 1}]}},
+        {"optimization": {"decay": 0.5}},
         {"precision": "float32"},
     ],
-    ids=["unregularized", "absolute", "masked", "asymmetric", "views", "float32"],
+    ids=["unregularized", "absolute", "masked", "asymmetric", "turns", "views", "decay", "float32"],
 )
 def test_every_variant_runs_and_differs(
     gan: Gan, targets: Targets, plain: Shapes, changes: dict[str, Any]
@@ -182,3 +186,24 @@ def test_step_1_lowers_the_reconstruction_error(gan: Gan, targets: Targets) -> N
         shapes = reconstruct(targets, gan, _config(optimization={"cycles": [cycle]}))
         losses.append(shapes.losses["photometric"])
     assert (losses[1] < 0.8 * losses[0]).all()
+
+
+def test_the_view_network_learns_the_turns_of_the_samples(gan: Gan, targets: Targets) -> None:
+    """Only differences are taught: the inputs' own views stay wherever they are."""
+    group = new_group(targets, gan, _config(optimization={"learning_rates": {"view": 1e-3}}))
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 4, 3, 64, 64, generator=random).half() * 2 - 1
+    turns = 0.3 * torch.randn(2, 4, 6, generator=random)
+    turns[..., 5] = 0
+    turns[..., 3:5] *= 0.01
+    group.samples = ProjectedSamples(images, torch.ones(2, 4, 64, 64, dtype=torch.bool), turns)
+
+    def error() -> float:
+        with torch.no_grad():
+            inputs = group.networks.view(targets.images)[:, None]
+            views = group.networks.view(images.flatten(0, 1).float()).unflatten(0, (2, 4))
+        return float(((views - inputs - turns)[..., :3]).abs().mean())
+
+    before = error()
+    fit_views(group, 60, lambda: None)
+    assert error() < 0.5 * before

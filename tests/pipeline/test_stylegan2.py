@@ -14,7 +14,9 @@ from torch import Tensor
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan, ops
 from gan2shape.pipeline.stylegan2.distance import feature_distance
 
-SAMPLES = Path(__file__).parents[1] / "data" / "heads64-samples.png"
+DATA = Path(__file__).parents[1] / "data"
+CHECKPOINT = DATA / "heads64-generator.pt"
+SAMPLES = DATA / "heads64-samples.png"
 CHANNELS = {4: 6, 8: 5, 16: 4, 32: 3, 64: 3}
 
 
@@ -54,7 +56,9 @@ def normal(*shape: int, seed: int = 5) -> Tensor:
     return torch.randn(*shape, generator=draw, dtype=torch.float64)
 
 
-def test_shipped_generator_makes_the_known_pictures(heads: Gan) -> None:
+def test_a_checkpoint_made_elsewhere_gives_the_pictures_made_there() -> None:
+    """A rosinality `.pt`, kept in half precision, and the pictures of its full-precision twin."""
+    heads = load_gan(CHECKPOINT, require_discriminator=False)
     z = np.concatenate([np.random.RandomState(seed).randn(1, 256) for seed in range(32)])
     with torch.no_grad():
         images = heads.generator(heads.generator.mapping(torch.from_numpy(z).float()))
@@ -62,8 +66,8 @@ def test_shipped_generator_makes_the_known_pictures(heads: Gan) -> None:
     grid = levels.view(4, 8, 3, 64, 64).permute(0, 3, 1, 4, 2).reshape(256, 512, 3)
     known = torch.from_numpy(np.array(Image.open(SAMPLES).convert("RGB"))).float()
     gap = (grid - known).abs()
-    assert gap.max() <= 1
-    assert gap.mean() < 1e-3
+    assert gap.max() <= 2
+    assert gap.mean() < 0.1
 
 
 def test_shipped_discriminator_tells_samples_from_noise(heads: Gan) -> None:
