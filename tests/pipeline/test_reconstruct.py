@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gan2shape.pipeline.group import ProjectedSamples, new_group
+from gan2shape.pipeline.losses import masked_l1
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
 from gan2shape.pipeline.steps import fit_views
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
@@ -137,6 +138,21 @@ def test_every_variant_runs_and_differs(
     assert shapes.depth.isfinite().all()
     if changes != {"precision": "float32"}:
         assert not _equal(shapes, plain)
+
+
+def test_a_given_perceptual_loss_takes_the_place_of_the_features(
+    gan: Gan, targets: Targets, plain: Shapes
+) -> None:
+    seen: list[torch.Size] = []
+
+    def loss(images: torch.Tensor, wanted: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        seen.append(masks.shape)
+        return masked_l1(images, wanted, masks)
+
+    shapes = reconstruct(targets, gan, _config(), lpips=loss)
+    assert seen
+    assert all(shape[1:] == (64, 64) for shape in seen)
+    assert not _equal(shapes, plain)
 
 
 def test_a_latent_that_is_not_finite_ends_its_image_alone(gan: Gan, targets: Targets) -> None:
