@@ -98,7 +98,7 @@ def prepare(
         )
     engine = make_engine()
     gan = engine.load_gan(request.gan)
-    if gan.generator.size != config.camera.size:
+    if gan.generator.size < config.camera.size:
         raise UserError(
             f"{request.gan} makes images of {gan.generator.size} pixels, but the settings are "
             f"for {config.camera.size}; use '--set camera.size={gan.generator.size}' or another "

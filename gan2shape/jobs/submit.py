@@ -51,7 +51,11 @@ def submit(
         while not waiting.is_empty():
             while waiting.has_ready():
                 for future in waiting.next_batch(block=False):
-                    on_finished(_finished(futures[future], future))
+                    if future.status in ("lost", "pending"):
+                        # Its result died with a worker before it came here: Dask does it again.
+                        waiting.add(future)
+                    else:
+                        on_finished(_finished(futures[future], future))
             if client.status != "running":
                 raise UserError(
                     "The Dask scheduler went away; nothing committed is lost, go on with "

@@ -86,7 +86,7 @@ def test_a_worker_killed_in_mid_shard_and_a_corrupt_image(tmp_path, reference):
 def test_a_shard_that_always_kills_its_worker_is_reported_and_can_be_redone(tmp_path, reference):
     run = make_run(tmp_path, 6)
     outcome = go(run, make_engine=standin.make_suicidal_engine)
-    assert set(outcome.shard_errors) == {1}
+    assert set(outcome.shard_errors) == {1}, outcome.shard_errors
     assert "died" in outcome.shard_errors[1]
     assert outcome.status.shards_done == 2
     assert run_status(run.path).images_left == 2

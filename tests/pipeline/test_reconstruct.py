@@ -12,7 +12,7 @@ from gan2shape.pipeline.group import ProjectedSamples, new_group
 from gan2shape.pipeline.losses import masked_l1
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
 from gan2shape.pipeline.steps import fit_views
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
+from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
 
@@ -125,7 +125,7 @@ def test_the_order_of_the_images_does_not_seed_the_group(gan: Gan, targets: Targ
         {"optimization": {"symmetry_step1": "always", "symmetry_step3": "never"}},
         {"optimization": {"view_weight": 0.1}},
         {"optimization": {"cycles": [{"step1": 1, "step2": 1, "views": 2, "step3": 1}]}},
-        {"optimization": {"decay": 0.5}},
+        {"optimization": {"decay": 1.0}},
         {"precision": "float32"},
     ],
     ids=["unregularized", "absolute", "masked", "asymmetric", "turns", "views", "decay", "float32"],
@@ -223,3 +223,14 @@ def test_the_view_network_learns_the_turns_of_the_samples(gan: Gan, targets: Tar
     before = error()
     fit_views(group, 60, lambda: None)
     assert error() < 0.5 * before
+
+
+def test_images_of_a_larger_gan_are_reduced(targets: Targets) -> None:
+    torch.manual_seed(1)
+    channels = dict.fromkeys((4, 8, 16, 32, 64, 128), 8)
+    large = Gan(Generator(128, 16, 8, channels), Discriminator(128, channels), "", "large")
+    latents = large.generator.sample_latents(2, seed=0)
+    small = Targets(targets.ids, targets.images, targets.masks, latents)
+    shapes = reconstruct(small, large, _config())
+    assert shapes.failures == [None, None]
+    assert shapes.depth.shape == (2, 64, 64)
