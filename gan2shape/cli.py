@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gan2shape.jobs.runs import Execution, Outcome
+    from gan2shape.jobs.shard import Device
     from gan2shape.jobs.store import Run
 
 INTERRUPTED = 130
@@ -137,7 +138,7 @@ def reconstruct(
     workers: int | None,
     threads: int | None,
     scheduler: str | None,
-    device: str,
+    device: Device,
 ) -> None:
     """Reconstruct every image of FOLDER into the run directory RUN, then write its report.
 
@@ -177,7 +178,7 @@ def reconstruct(
         limit=limit,
         spread=spread,
     )
-    execution = Execution(_device(device), workers, threads, scheduler)
+    execution = Execution(device, workers, threads, scheduler)
     run, found = prepare(request, execution)
     console = _console()
     text = f"{len(found)} images -> {out}"
@@ -191,7 +192,7 @@ def reconstruct(
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @_with_execution
 def resume(
-    run: Path, workers: int | None, threads: int | None, scheduler: str | None, device: str
+    run: Path, workers: int | None, threads: int | None, scheduler: str | None, device: Device
 ) -> None:
     """Finish what is missing in RUN, with the settings it began with, and write its report.
 
@@ -204,7 +205,7 @@ def resume(
 
     opened = open_run(run)
     check_weights(opened)
-    _execute(opened, Execution(_device(device), workers, threads, scheduler))
+    _execute(opened, Execution(device, workers, threads, scheduler))
 
 
 @cli.command()
@@ -406,7 +407,7 @@ def gan_train(
     style_dim: int | None,
     mapping_layers: int | None,
     init: str | None,
-    device: str,
+    device: Device,
     threads: int | None,
     samples_every: int,
     checkpoint_minutes: float,
@@ -432,7 +433,7 @@ def gan_train(
     names = {"lr": "learning_rate", "ema": "ema_half_life"}
     settings = wanted | {names.get(name, name): value for name, value in options.items()}
     asked = request(
-        source, out, settings, initial, _device(device), threads, samples_every, checkpoint_minutes
+        source, out, settings, initial, device, threads, samples_every, checkpoint_minutes
     )
     console = _console()
     try:
@@ -595,10 +596,6 @@ def _overrides(settings: tuple[str, ...]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise UserError(f"--set {text!r} has a value that is not valid YAML.") from error
     return overrides
-
-
-def _device(name: str) -> Any:
-    return name
 
 
 def _console() -> Console:

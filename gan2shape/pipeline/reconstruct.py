@@ -168,18 +168,15 @@ def _applies(when: When, cycle: int) -> bool:
 @torch.no_grad()
 def _finish(group: Group, clock: dict[str, float]) -> Shapes:
     """Read the shapes off the networks and render every input once more."""
-    networks, targets = group.networks, group.targets
-    with autocast(group.device, group.config.precision):
-        depth, albedo = networks.depth(targets.images), networks.albedo(targets.images)
-        view, light = networks.view(targets.images), networks.light(targets.images)
-    shapes = steps.Canonical.of(depth, albedo, group.camera)
+    targets, estimate = group.targets, steps.Estimate(group)
+    shapes, view, light = estimate.shapes, estimate.view, estimate.light
     rendering = steps.render(group, shapes, view, light)
-    masks = group.loss_masks(torch.arange(len(depth), device=group.device)) * rendering.mask
+    masks = group.loss_masks(torch.arange(len(view), device=group.device)) * rendering.mask
     with autocast(group.device, group.config.precision):
         perceptual = group.perceptual(rendering.image, targets.images, masks).float()
     found = Shapes(
-        depth=depth,
-        albedo=albedo,
+        depth=shapes.depth,
+        albedo=shapes.albedo,
         normal=shapes.normals,
         mask=rendering.mask * targets.masks,
         view=view,

@@ -105,11 +105,11 @@ def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnI
 
 def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> None:
     """Step 2: teach the encoder to project renderings of the shapes onto the GAN's images."""
-    shapes = _Shapes(group)
+    estimate = Estimate(group)
     optimizer = _adam(group, encoder=group.encoder)
     for _ in _iterations(group, optimizer, iterations):
         index = group.draw(group.config.optimization.batch)
-        pseudo, _ = shapes.pseudo_samples(index)
+        pseudo, _ = estimate.pseudo_samples(index)
         with autocast(group.device, group.config.precision):
             offset = latent_offset(group, pseudo.image, index)
             image = group.generate(group.targets.latents[index] + offset)
@@ -125,7 +125,7 @@ def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> Non
 def collect_samples(group: Group) -> None:
     """The projected samples of step 2; an image whose samples are all alike fails as collapsed."""
     options = group.config.optimization
-    shapes = _Shapes(group)
+    estimate = Estimate(group)
     count, size = len(group.failures), group.camera.size
     shape = (count, options.projected_samples)
     samples = ProjectedSamples(
@@ -137,14 +137,14 @@ def collect_samples(group: Group) -> None:
         spread = [0.0, 0.0]
         for chunk in torch.arange(options.projected_samples).split(options.batch):
             index = torch.full((len(chunk),), image, device=group.device)
-            pseudo, views = shapes.pseudo_samples(index)
+            pseudo, views = estimate.pseudo_samples(index)
             with autocast(group.device, group.config.precision):
                 offset = latent_offset(group, pseudo.image, index)
                 projected = group.generate(group.targets.latents[index] + offset)
             projected = projected.clamp(-1, 1)
             samples.images[image, chunk] = projected.half()
             samples.masks[image, chunk] = pseudo.mask.bool()
-            samples.turns[image, chunk] = views - shapes.view[image]
+            samples.turns[image, chunk] = views - estimate.view[image]
             spread[0] += _spread(projected)
             spread[1] += _spread(pseudo.image)
         if not torch.isfinite(samples.images[image]).all():
@@ -236,8 +236,8 @@ def render(group: Group, shapes: Canonical, view: Tensor, light: Tensor) -> Rend
     return warp(texture, shapes.depth, view, group.camera, group.config.renderer)
 
 
-class _Shapes:
-    """What the networks make of all targets before a step that holds them."""
+class Estimate:
+    """What the networks make of all targets as they stand now."""
 
     @torch.no_grad()
     def __init__(self, group: Group) -> None:

@@ -24,7 +24,7 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.augment import adapt, augment, mirror_images, shift_images
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.pipeline.stylegan2.generator import Generator
+from gan2shape.pipeline.stylegan2.generator import SEED_STRIDE, Generator
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.gan_training import GanTrainingConfig
 
@@ -34,7 +34,6 @@ PATH_DECAY = 0.01
 LATENT_SAMPLES = 10_000
 INITIAL, GRID_LATENTS, QUALITY_LATENTS = -1, -2, -3
 """Numbers for `spread_seed` besides those of iterations."""
-_STREAM = 0x9E3779B97F4A7C15
 
 
 class TrainingError(UserError):
@@ -315,7 +314,7 @@ def spread_seed(seed: int, number: int) -> int:
 
     Far from all others: consecutive seeds of one generator are alike on some devices.
     """
-    return (seed * 1_000_003 + number) * _STREAM % (1 << 63)
+    return (seed * 1_000_003 + number) * SEED_STRIDE % (1 << 63)
 
 
 def _source(device: torch.device | str, seed: int, number: int) -> torch.Generator:
