@@ -11,7 +11,8 @@ def has_native_bfloat16(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 matrices in hardware; elsewhere float32 is faster."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    known = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(known.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
