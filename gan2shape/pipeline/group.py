@@ -12,7 +12,9 @@ from torch import Generator, Tensor
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
+from gan2shape.pipeline.peers import ALONE, Peers
 from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.inversion import match_size
 from gan2shape.schemas.config import RunConfig
@@ -66,6 +68,7 @@ class Group:
     random: Generator
     failures: list[str | None]
     samples: ProjectedSamples | None = None
+    peers: Peers = ALONE
 
     @property
     def device(self) -> torch.device:
@@ -105,13 +108,20 @@ class Group:
 
 
 def new_group(
-    targets: Targets, gan: Gan, config: RunConfig, lpips: PerceptualLoss | None = None
+    targets: Targets,
+    gan: Gan,
+    config: RunConfig,
+    lpips: PerceptualLoss | None = None,
+    pretrained: Pretrained | None = None,
+    peers: Peers = ALONE,
 ) -> Group:
-    """A group with freshly initialised networks, seeded by the run's seed and the images' ids.
+    """A group seeded by the run's seed and the images' ids, its networks pretrained or fresh.
+
+    Peers begin with equal networks.
 
     Raises:
-        UserError: the sizes of images, masks, latents and GAN do not fit each other, or the GAN
-            has no discriminator.
+        UserError: the sizes of images, masks, latents, GAN and pretrained networks do not fit each
+            other, or the GAN has no discriminator.
     """
     count, _, size, _ = targets.images.shape
     if gan.discriminator is None:
@@ -141,18 +151,23 @@ def new_group(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = ShapeNetworks(camera, config.networks)
-        width = config.networks.width or max(4096 // size, 16)
-        encoder = OffsetEncoder(size, width, gan.generator.style_dim)
+        encoder = OffsetEncoder(size, config.networks, gan.generator.style_dim)
+    if pretrained is not None:
+        _check_pretrained(pretrained, gan, config)
+        networks, encoder = pretrained.shape_networks(), pretrained.offset_encoder()
     features = discriminator_distance(gan.discriminator, config.optimization.feature_blocks)
     with torch.no_grad(), autocast(device, config.precision):
         inverted = match_size(gan.generator(targets.latents).float(), size)
+    networks, encoder = networks.to(device), encoder.to(device)
+    peers.share(networks)
+    peers.share(encoder)
     return Group(
         targets=targets,
         config=config,
         camera=camera,
         gan=gan,
-        networks=networks.to(device),
-        encoder=encoder.to(device),
+        networks=networks,
+        encoder=encoder,
         perceptual=lpips or features,
         features=features,
         inverted=inverted,
@@ -161,7 +176,22 @@ def new_group(
             None if bool(torch.isfinite(latent).all()) else "its latent is not finite"
             for latent in targets.latents
         ],
+        peers=peers,
     )
+
+
+def _check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
+    if pretrained.gan_sha256 != gan.sha256:
+        raise UserError(
+            f"The networks {pretrained.source} were trained with another GAN than {gan.source}; "
+            "give the one they know with --gan, or pretrain networks with this one."
+        )
+    for name in ("camera", "networks"):
+        if getattr(pretrained, name) != getattr(config, name):
+            raise UserError(
+                f"The networks {pretrained.source} were trained with other settings of '{name}'; "
+                "leave these settings as they were then."
+            )
 
 
 def group_seed(seed: int, ids: list[str]) -> int:

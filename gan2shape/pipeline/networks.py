@@ -120,10 +120,10 @@ class _DownBlock(nn.Module):
 class OffsetEncoder(nn.Module):
     """Image to a code of the GAN's style dimension, which step 2 turns into a latent offset."""
 
-    def __init__(self, size: int, width: int, style_dim: int) -> None:
+    def __init__(self, size: int, config: NetworkConfig, style_dim: int) -> None:
         super().__init__()
         levels = int(math.log2(size)) - 2
-        widths = [width * min(2**level, 8) for level in range(levels)]
+        widths = [_width(size, config) * min(2**level, 8) for level in range(levels)]
         self.features = nn.Sequential(
             nn.Conv2d(3, widths[0], 4, 2, 1),
             *[_DownBlock(a, b) for a, b in pairwise(widths)],
@@ -148,7 +148,7 @@ class ShapeNetworks(nn.Module):
 
     def __init__(self, camera: Camera, config: NetworkConfig) -> None:
         super().__init__()
-        width = config.width or max(4096 // camera.size, 16)
+        width = _width(camera.size, config)
         self.camera = camera
         self.depth_net = EncoderDecoder(camera.size, width, 1, fine=True)
         self.albedo_net = EncoderDecoder(camera.size, width, 3, fine=False)
@@ -180,6 +180,11 @@ class ShapeNetworks(nn.Module):
     def light(self, images: Tensor) -> Tensor:
         """Light (B, 4) in [-1, 1]: ambient, diffuse, direction x and y."""
         return self.light_net(images)
+
+
+def _width(size: int, config: NetworkConfig) -> int:
+    """Channels of the first layers; the paper's unless configured."""
+    return config.width or max(4096 // size, 16)
 
 
 def _keep_variance(network: EncoderDecoder | VectorEncoder) -> None:

@@ -1,28 +1,29 @@
-"""The loop over cycles for one group of images: GAN2Shape from inputs to shapes."""
+"""GAN2Shape for one group of images: from inputs to shapes."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gan2shape.pipeline import steps
-from gan2shape.pipeline.group import Group, Targets, group_state, new_group, restore_group
+from gan2shape.pipeline.group import Group, Targets, new_group
 from gan2shape.pipeline.losses import PerceptualLoss, masked_l1
 from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.pretrained import Pretrained
+from gan2shape.pipeline.schedule import (
+    OnProgress,
+    iterations_total,
+    make_schedule,
+    run_schedule,
+)
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.schemas.config import RunConfig, When
+from gan2shape.schemas.config import RunConfig
 
-__all__ = ["Shapes", "Targets", "iterations_total", "reconstruct"]
-
-OnProgress = Callable[[str, int, int], None]
-OnCheckpoint = Callable[[dict[str, Any]], None]
+__all__ = ["Shapes", "Targets", "iterations_total", "reconstruct", "shapes_of"]
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,16 @@ class Shapes:
     seconds: dict[str, float]
 
 
-def iterations_total(config: RunConfig) -> int:
-    """Iterations of all steps together, for progress bars."""
-    cycles = config.optimization.cycles
-    return config.ellipsoid.iterations + sum(c.step1 + c.step2 + c.views + c.step3 for c in cycles)
-
-
 def reconstruct(
     targets: Targets,
     gan: Gan,
     config: RunConfig,
     *,
     lpips: PerceptualLoss | None = None,
+    pretrained: Pretrained | None = None,
     state: dict[str, Any] | None = None,
     on_progress: OnProgress | None = None,
-    on_checkpoint: OnCheckpoint | None = None,
+    on_checkpoint: Callable[[dict[str, Any]], None] | None = None,
 ) -> Shapes:
     """Find the shapes of a group of images that share their networks.
 
@@ -78,96 +74,29 @@ def reconstruct(
         gan: frozen generator and discriminator of the images' category.
         config: the run's settings.
         lpips: perceptual loss for steps 1 and 3 in place of the discriminator's features.
+        pretrained: networks to start from, in place of the ellipsoid and random ones. Without
+            cycles in the settings the shapes are what these networks make of the images.
         state: what `on_checkpoint` got last, to go on from there.
         on_progress: called with (step's name, iterations done, iterations in all).
         on_checkpoint: called after every step with a state that `torch.save` takes.
     Raises:
-        UserError: the images, latents, settings and GAN do not fit each other.
+        UserError: the images, latents, settings, networks and GAN do not fit each other.
     """
-    group = new_group(targets, gan, config, lpips)
-    clock: dict[str, float] = {}
-    done_steps = done_iterations = 0
-    if state is not None:
-        restore_group(group, state["group"])
-        clock = dict(state["seconds"])
-        done_steps, done_iterations = state["steps"], state["iterations"]
-
-    total = iterations_total(config)
-    step_name = ""
-
-    def tick() -> None:
-        nonlocal done_iterations
-        done_iterations += 1
-        if on_progress is not None:
-            on_progress(step_name, done_iterations, total)
-
-    try:
-        for number, (name, key, run) in enumerate(_schedule(config)):
-            if number < done_steps:
-                continue
-            step_name = name
-            if not len(group.active()):
-                break
-            with _timed(clock, key):
-                run(group, tick)
-            if on_checkpoint is not None:
-                on_checkpoint(
-                    {
-                        "group": group_state(group),
-                        "seconds": dict(clock),
-                        "steps": number + 1,
-                        "iterations": done_iterations,
-                    }
-                )
-    except steps.AllFailedError:
-        pass
-    return _finish(group, clock)
-
-
-Step = tuple[str, str, Callable[[Group, steps.OnIteration], None]]
-
-
-def _schedule(config: RunConfig) -> list[Step]:
-    """The run's steps in order: a name for people, the key of their timing, what to do."""
-    options = config.optimization
-    plan: list[Step] = [("ellipsoid", "prior", steps.fit_ellipsoid)]
-    for number, cycle in enumerate(options.cycles):
-        label = f"cycle {number + 1}/{len(options.cycles)}"
-        flip1 = _applies(options.symmetry_step1, number)
-        flip3 = _applies(options.symmetry_step3, number)
-        albedo = partial(steps.fit_albedo, iterations=cycle.step1, symmetric=flip1)
-        shape = partial(steps.fit_shape, iterations=cycle.step3, symmetric=flip3)
-        views = partial(steps.fit_views, iterations=cycle.views)
-        plan += [
-            (f"{label}, albedo", "step1", _run(albedo)),
-            (f"{label}, projection", "step2", _run(partial(_project, iterations=cycle.step2))),
-            *([(f"{label}, views", "views", _run(views))] if cycle.views else []),
-            (f"{label}, shape", "step3", _run(shape)),
-        ]
-    return plan
-
-
-def _run(step: Callable[..., None]) -> Callable[[Group, steps.OnIteration], None]:
-    return lambda group, tick: step(group, on_iteration=tick)
-
-
-def _project(group: Group, iterations: int, on_iteration: steps.OnIteration) -> None:
-    steps.fit_encoder(group, iterations, on_iteration)
-    steps.collect_samples(group)
-
-
-def _applies(when: When, cycle: int) -> bool:
-    return {
-        "never": False,
-        "first_cycle": cycle == 0,
-        "later_cycles": cycle > 0,
-        "always": True,
-    }[when]
+    group = new_group(targets, gan, config, lpips, pretrained)
+    clock = run_schedule(
+        group,
+        make_schedule(config, pretrained is not None),
+        iterations_total(config, pretrained is not None),
+        state=state,
+        on_progress=on_progress,
+        on_checkpoint=on_checkpoint,
+    )
+    return shapes_of(group, clock)
 
 
 @torch.no_grad()
-def _finish(group: Group, clock: dict[str, float]) -> Shapes:
-    """Read the shapes off the networks and render every input once more."""
+def shapes_of(group: Group, clock: dict[str, float]) -> Shapes:
+    """Read the shapes off the group's networks and render every input once more."""
     targets, estimate = group.targets, steps.Estimate(group)
     shapes, view, light = estimate.shapes, estimate.view, estimate.light
     rendering = steps.render(group, shapes, view, light)
@@ -196,12 +125,3 @@ def _finish(group: Group, clock: dict[str, float]) -> Shapes:
                 if isinstance(value, Tensor):
                     value[index] = float("nan")
     return found
-
-
-@contextmanager
-def _timed(clock: dict[str, float], key: str) -> Any:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        clock[key] = clock.get(key, 0.0) + time.perf_counter() - start

@@ -20,11 +20,16 @@ def sample_views(count: int, prior: ViewPriorConfig, random: Generator) -> Tenso
 
 
 def sample_lights(lights: Tensor, prior: LightPriorConfig, random: Generator) -> Tensor:
-    """New lights (B, 4) around `lights` (B, 4): a random direction and an extra diffuse term r.
+    """New lights (B, 4) from the prior's Gaussian, if it has one, or else around `lights` (B, 4).
 
+    Around them means a random direction and an extra diffuse term r.
     Diffuse rises by r and ambient changes by `ambient_per_diffuse * r`, both as factors of the
     shading; the light's own numbers stand for half of that, hence the 2.
     """
+    if prior.mean is not None and prior.std is not None:
+        noise = torch.randn(len(lights), 4, generator=random, device=random.device)
+        mean, std = (torch.tensor(x, device=random.device) for x in (prior.mean, prior.std))
+        return (mean + std * noise).clamp(-1, 1)
     draw = torch.rand(len(lights), 3, generator=random, device=random.device)
     extra = _between(draw[:, 0], prior.diffuse)
     return torch.stack(

@@ -18,9 +18,13 @@ from gan2shape.pipeline.render import Rendering, warp
 from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading, shade
 
-OnIteration = Callable[[], None]
+OnIteration = Callable[[Tensor], None]
+"""Called after every iteration with its mean loss (a detached scalar)."""
 
 GRADIENT_LIMIT = 5.0
+ESTIMATE_BATCH = 64
+MEAN_VIEW_ERRORS = 2.0
+"""Standard errors of the prior's mean that the mean view of some inputs may be away from it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ class Canonical:
         )
 
 
+_GO, _SKIP, _DONE = 0, 1, 2  # what an iteration comes to; the worst of all peers counts
+
+
 class AllFailedError(Exception):
     """No image of the group is left to go on with."""
 
@@ -75,16 +82,14 @@ def fit_ellipsoid(group: Group, on_iteration: OnIteration) -> None:
         # The object is about 0.1 deep: the factor brings the error to the order of one.
         loss = (100 * (depth - wanted[index])).square().mean((1, 2))
         loss = loss + 100 * smooth * smoothness(depth)
-        _update(group, optimizer, index, loss)
-        on_iteration()
+        on_iteration(_update(group, optimizer, index, loss))
 
 
 def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnIteration) -> None:
     """Step 1: fit the albedo to the inputs with depth, view and light held."""
     networks, images = group.networks, group.targets.images
-    with torch.no_grad(), autocast(group.device, group.config.precision):
-        depth, view, light = networks.depth(images), networks.view(images), networks.light(images)
-        normals = normals_from_depth(depth, group.camera)
+    held = Estimate(group)
+    depth, normals = held.shapes.depth, held.shapes.normals
     optimizer = _adam(group, albedo=networks.albedo_net)
     for _ in _iterations(group, optimizer, iterations):
         index = group.draw(_batch(group))
@@ -93,14 +98,13 @@ def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnI
         loss = _reconstruction_loss(
             group,
             Canonical(depth[index], normals[index], albedo),
-            view[index],
-            light[index],
+            held.view[index],
+            held.light[index],
             images[index],
             group.loss_masks(index),
             symmetric,
         )
-        _update(group, optimizer, index, loss)
-        on_iteration()
+        on_iteration(_update(group, optimizer, index, loss))
 
 
 def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> None:
@@ -117,8 +121,7 @@ def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> Non
             loss = loss + group.features(image, pseudo.image, pseudo.mask)
         if group.config.latent.regularize:
             loss = loss + group.config.latent.norm_weight * offset.square().mean(1)
-        _update(group, optimizer, index, loss)
-        on_iteration()
+        on_iteration(_update(group, optimizer, index, loss))
 
 
 @torch.no_grad()
@@ -169,9 +172,8 @@ def fit_views(group: Group, iterations: int, on_iteration: OnIteration) -> None:
         targets = _with_samples(group, index, picks)
         with autocast(group.device, group.config.precision):
             view = group.networks.view(targets)
-        loss = _turn_error(group, view, _samples(group).turns[index[:, None], picks])
-        _update(group, optimizer, index, loss)
-        on_iteration()
+        loss = _view_error(group, view, _samples(group).turns[index[:, None], picks])
+        on_iteration(_update(group, optimizer, index, loss))
 
 
 def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIteration) -> None:
@@ -201,12 +203,11 @@ def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIt
         loss = loss.unflatten(0, (len(index), copies)).mean(1)
         if options.view_weight:
             turns = samples.turns[index[:, None], picks]
-            loss = loss + options.view_weight * _turn_error(group, view, turns)
+            loss = loss + options.view_weight * _view_error(group, view, turns)
         shading = diffuse_shading(shapes.normals, light[::copies])  # (B, 1, S, S)
         loss = loss + options.depth_smoothness * smoothness(depth)
         loss = loss + options.shading_smoothness * smoothness(shading)
-        _update(group, optimizer, index, loss)
-        on_iteration()
+        on_iteration(_update(group, optimizer, index, loss))
 
 
 def latent_offset(group: Group, images: Tensor, index: Tensor) -> Tensor:
@@ -242,10 +243,20 @@ class Estimate:
     @torch.no_grad()
     def __init__(self, group: Group) -> None:
         self.group = group
+        networks = group.networks
         with autocast(group.device, group.config.precision):
-            images = group.targets.images
-            depth, albedo = group.networks.depth(images), group.networks.albedo(images)
-            self.view, self.light = group.networks.view(images), group.networks.light(images)
+            found = [
+                (
+                    networks.depth(part),
+                    networks.albedo(part),
+                    networks.view(part),
+                    networks.light(part),
+                )
+                for part in group.targets.images.split(ESTIMATE_BATCH)
+            ]
+        depth, albedo, self.view, self.light = (
+            torch.cat(parts) for parts in zip(*found, strict=True)
+        )
         self.shapes = Canonical.of(depth, albedo, group.camera)
 
     @torch.no_grad()
@@ -319,35 +330,45 @@ def _limit_gradient(gradient: Tensor) -> Tensor:
     return gradient.clamp(-limit, limit)
 
 
-def _turn_error(group: Group, view: Tensor, turns: Tensor) -> Tensor:
-    """Error (B,) of the turns from inputs to samples (B, K, 6), in deviations of the prior.
+def _view_error(group: Group, view: Tensor, turns: Tensor) -> Tensor:
+    """Error (B,) of views (B * (1 + K), 6), those of every input and of its K projected samples.
 
-    `view` (B * (1 + K), 6) holds every input's view and its samples' views. Only differences are
-    compared: which way an input itself looks is for symmetry to find out.
+    The turns from inputs to samples are known, (B, K, 6), up to what was wrong about the input's
+    view at the time. Which way an input looks is for symmetry to find out, but all together must
+    not look elsewhere than the prior says: nothing else keeps their mean pitch from drifting. Both
+    in standard deviations of the prior.
     """
-    std = torch.tensor(group.config.view_prior.std, device=view.device)
+    prior = group.config.view_prior
+    mean, std = (torch.tensor(x, device=view.device) for x in (prior.mean, prior.std))
     moves = std > 0
-    view = view.unflatten(0, (len(turns), -1))
+    mean, std = mean[moves], std[moves]
+    view = view[:, moves].unflatten(0, (len(turns), -1))
     found = view[:, 1:] - view[:, :1]
-    return ((found - turns)[..., moves] / std[moves]).abs().mean((1, 2))
+    error = ((found - turns[..., moves]) / std).abs().mean((1, 2))
+    drift = ((view[:, 0].mean(0) - mean) / std).abs() - MEAN_VIEW_ERRORS / len(turns) ** 0.5
+    return error + drift.relu().mean()
 
 
-def _update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: Tensor) -> None:
-    """One optimiser step on the mean of per-image losses (B,), unless an image has gone wrong.
+def _update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: Tensor) -> Tensor:
+    """One optimiser step on the mean of per-image losses (B,), which is returned.
 
     A loss that is not finite ends its image; the step is left out, since gradients would carry
-    the damage to the other images of the group.
+    the damage to the other images of the group, and by all peers alike.
     """
     finite = torch.isfinite(loss)
-    if not finite.all():
-        for bad in index[~finite].tolist():
-            group.fail(bad, "its loss is not finite")
-        if not len(group.active()):
-            raise AllFailedError
-        return
-    optimizer.zero_grad(set_to_none=True)
-    loss.mean().backward()
-    optimizer.step()
+    for bad in index[~finite].tolist():
+        group.fail(bad, "its loss is not finite")
+    verdict = _DONE if not len(group.active()) else _SKIP if not finite.all() else _GO
+    verdict = group.peers.worst(verdict, group.device)
+    if verdict == _DONE:
+        raise AllFailedError
+    mean = loss.mean()
+    if verdict == _GO:
+        optimizer.zero_grad(set_to_none=True)
+        mean.backward()
+        group.peers.average(p for part in optimizer.param_groups for p in part["params"])
+        optimizer.step()
+    return mean.detach()
 
 
 def _adam(group: Group, **networks: nn.Module) -> torch.optim.Adam:

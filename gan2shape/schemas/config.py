@@ -18,6 +18,7 @@ from gan2shape.schemas.errors import UserError
 
 Range = tuple[float, float]
 Six = tuple[float, float, float, float, float, float]
+Four = tuple[float, float, float, float]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 When = Literal["never", "first_cycle", "later_cycles", "always"]
@@ -61,10 +62,20 @@ class ViewPriorConfig(Settings):
 class LightPriorConfig(Settings):
     """Random lights of pseudo samples: direction, extra diffuse r, ambient changed by alpha * r."""
 
+    mean: Four | None = None
+    """With `std`, a Gaussian of whole lights (ambient, diffuse, direction x and y, each in [-1, 1])
+    that is drawn from in place of the ranges below; `gan2shape priors` estimates it."""
+    std: Four | None = None
     x: Range = (-0.9, 0.9)
     y: Range = (-0.3, 0.8)
     diffuse: Range = (-0.1, 0.7)
     ambient_per_diffuse: float = -0.4
+
+    @model_validator(mode="after")
+    def _whole_gaussian(self) -> LightPriorConfig:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together")
+        return self
 
 
 class EllipsoidConfig(Settings):
@@ -144,8 +155,8 @@ class OptimizationConfig(Settings):
     """Weight on the second differences of the canonical depth, in scene units."""
     shading_smoothness: float = Field(default=0.01, ge=0)
     view_weight: float = Field(default=0.0, ge=0)
-    """Weight in step 3 on that same error, in standard deviations of the prior. Not in the paper
-    (0)."""
+    """Weight in step 3 on that same error, in standard deviations of the prior, and on a mean view
+    of the inputs that leaves the prior's mean. Not in the paper (0)."""
     feature_blocks: Positive = 4
     """Discriminator blocks whose features are compared."""
     collapse_ratio: float = Field(default=0.05, ge=0)

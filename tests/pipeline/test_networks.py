@@ -35,7 +35,7 @@ def test_shapes_and_ranges(size: int) -> None:
     assert view[:, 3:5].abs().max().item() == pytest.approx(0.1, rel=1e-3)
     assert (view[:, 5] == 0).all()
     assert light.shape == (2, 4)
-    assert OffsetEncoder(size, 8, 32)(images).shape == (2, 32)
+    assert OffsetEncoder(size, NetworkConfig(width=8), 32)(images).shape == (2, 32)
 
 
 def test_a_constant_added_to_the_raw_depth_changes_nothing() -> None:

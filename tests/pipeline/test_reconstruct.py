@@ -221,7 +221,7 @@ def test_the_view_network_learns_the_turns_of_the_samples(gan: Gan, targets: Tar
         return float(((views - inputs - turns)[..., :3]).abs().mean())
 
     before = error()
-    fit_views(group, 60, lambda: None)
+    fit_views(group, 60, lambda loss: None)
     assert error() < 0.5 * before
 
 

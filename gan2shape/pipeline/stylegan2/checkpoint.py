@@ -119,7 +119,7 @@ def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) ->
     return Gan(
         generator=_freeze(generator),
         discriminator=None if discriminator is None else _freeze(discriminator),
-        sha256=_digest(path),
+        sha256=file_digest(path),
         source=str(name_or_path),
         latent_avg=None if latent_avg is None else latent_avg.float().reshape(-1).clone(),
     )
@@ -322,7 +322,8 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

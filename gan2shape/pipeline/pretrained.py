@@ -1,0 +1,143 @@
+"""Networks trained on a whole category, as a file: where the reconstruction of an image may start.
+
+A safetensors file with the shape networks' parameters under `depth_net.`, `albedo_net.`,
+`view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision, and the
+metadata `format` = "gan2shape.networks/1", `networks`, `camera`, `style_dim` and `gan_sha256`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
+from gan2shape.pipeline.stylegan2.checkpoint import file_digest, read_safetensors
+from gan2shape.schemas.config import CameraConfig, NetworkConfig
+from gan2shape.schemas.errors import UserError
+
+FORMAT = "gan2shape.networks/1"
+FILE = "networks.safetensors"
+ENCODER = "encoder."
+
+
+class PretrainedError(UserError):
+    """A networks file cannot be used; the message is one sentence with the remedy."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Parameters of the shape networks and the offset encoder, and what they were trained for."""
+
+    parameters: dict[str, Tensor]
+    """By the names in the file; float32."""
+    networks: NetworkConfig
+    camera: CameraConfig
+    style_dim: int
+    gan_sha256: str
+    """Of the GAN's file: the encoder speaks that GAN's latents."""
+    sha256: str = ""
+    """Of the file that they came from."""
+    source: str = ""
+
+    def shape_networks(self) -> ShapeNetworks:
+        """The shape networks, on the CPU, in evaluation mode.
+
+        Raises `PretrainedError` where the parameters are not those of such networks.
+        """
+        with torch.random.fork_rng(devices=[]):
+            networks = ShapeNetworks(Camera.from_config(self.camera), self.networks)
+        return self._fill(networks, lambda name: not name.startswith(ENCODER), "")
+
+    def offset_encoder(self) -> OffsetEncoder:
+        """The offset encoder, likewise."""
+        with torch.random.fork_rng(devices=[]):
+            encoder = OffsetEncoder(self.camera.size, self.networks, self.style_dim)
+        return self._fill(encoder, lambda name: name.startswith(ENCODER), ENCODER)
+
+    def _fill(self, module, wanted, prefix):  # type: ignore[no-untyped-def]
+        own = {name.removeprefix(prefix): v for name, v in self.parameters.items() if wanted(name)}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise PretrainedError(
+                f"{self.source} does not hold the networks that it says it does; make it again "
+                "with 'gan2shape pretrain'."
+            ) from error
+        return module.eval()
+
+
+def load_pretrained(name_or_path: str | Path) -> Pretrained:
+    """Read a networks file: a packaged one by its name ("heads64"), or any by its path.
+
+    Raises `PretrainedError` or `CheckpointError` where the file is missing, broken or of another
+    kind.
+    """
+    path = _resolve(name_or_path)
+    if not path.is_file():
+        known = ", ".join(networks_names()) or "none"
+        raise PretrainedError(
+            f"There is no networks file {path}; give the path of one that 'gan2shape pretrain' "
+            f"wrote, or the name of packaged networks ({known})."
+        )
+    tensors, metadata = read_safetensors(path, "pretrained networks")
+    if metadata.get("format") != FORMAT:
+        raise PretrainedError(
+            f"{path} is not a networks file of this program (format {FORMAT!r}); give one that "
+            "'gan2shape pretrain' wrote."
+        )
+    try:
+        return Pretrained(
+            parameters={name: tensor.float() for name, tensor in tensors.items()},
+            networks=NetworkConfig.model_validate_json(metadata["networks"]),
+            camera=CameraConfig.model_validate_json(metadata["camera"]),
+            style_dim=int(metadata["style_dim"]),
+            gan_sha256=metadata["gan_sha256"],
+            sha256=file_digest(path),
+            source=str(name_or_path),
+        )
+    except (KeyError, ValueError, ValidationError) as error:
+        raise PretrainedError(
+            f"{path} was written by another version of this program; make it again with "
+            "'gan2shape pretrain'."
+        ) from error
+
+
+def pretrained_bytes(pretrained: Pretrained) -> bytes:
+    """The content of a networks file. Equal parameters make equal files."""
+    metadata = {
+        "format": FORMAT,
+        "networks": pretrained.networks.model_dump_json(),
+        "camera": pretrained.camera.model_dump_json(),
+        "style_dim": json.dumps(pretrained.style_dim),
+        "gan_sha256": pretrained.gan_sha256,
+    }
+    halves = {
+        name: t.detach().cpu().half().contiguous() for name, t in pretrained.parameters.items()
+    }
+    return save(halves, metadata=metadata)
+
+
+def parameters_of(networks: nn.Module, encoder: nn.Module) -> dict[str, Tensor]:
+    """Copies of both modules' parameters under the names of the file."""
+    named = {**networks.state_dict(), **{ENCODER + k: v for k, v in encoder.state_dict().items()}}
+    return {name: value.detach().clone() for name, value in named.items()}
+
+
+def networks_names() -> list[str]:
+    """Networks that come with the package."""
+    root = resources.files("gan2shape.assets")
+    return sorted(p.name for p in root.iterdir() if (p / FILE).is_file())
+
+
+def _resolve(name_or_path: str | Path) -> Path:
+    if str(name_or_path) in networks_names():
+        return Path(str(resources.files("gan2shape.assets"))) / str(name_or_path) / FILE
+    return Path(name_or_path)
