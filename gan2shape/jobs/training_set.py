@@ -1,0 +1,92 @@
+"""The images of a folder with masks and latents, all in memory: what joint training works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan2shape.jobs.checkpoints import Checkpoints
+from gan2shape.jobs.items import Item, load_item
+from gan2shape.jobs.latents import load_latents
+from gan2shape.pipeline.group import Targets
+from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.inversion import invert
+from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.errors import UserError
+
+PART = 32
+"""Images from one checkpoint of the inversion to the next."""
+
+
+def load_training_set(
+    rows: list[dict[str, Any]],
+    gan: Gan,
+    config: RunConfig,
+    device: torch.device,
+    checkpoints: Checkpoints,
+    lpips: Any = None,
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Targets:
+    """Read images and masks, and find the latents that the manifest's `rows` name no file for.
+
+    Images that cannot be used are left out, with a note. Latents that were found are kept in the
+    checkpoint "latents". `gan` is on `device`, where the tensors will be.
+
+    Raises `UserError` when no image is left.
+    """
+    loaded = [load_item(row, position, config) for position, row in enumerate(rows)]
+    items = [item for item in loaded if item.error is None]
+    _tell([item.error for item in loaded if item.error], note)
+    ids = [item.id for item in items]
+    images = _stack([item.pixels for item in items], device)
+    masks = _stack([item.mask for item in items], device)
+
+    saved = checkpoints.load("latents") or {}
+    known: dict[str, Tensor] = {name: latent for name, latent in saved.items() if name in ids}
+    for item in items:
+        if item.manifest["latent_uri"] is not None:
+            known[item.id] = _given(item, gan)
+    wanted = [index for index, name in enumerate(ids) if name not in known]
+    for start in range(0, len(wanted), PART):
+        part = torch.tensor(wanted[start : start + PART], device=device)
+        found = invert(
+            gan,
+            images[part],
+            config.inversion,
+            masks=masks[part],
+            lpips=lpips,
+            seed=config.seed,
+            precision=config.precision,
+            on_progress=lambda done, total, start=start, size=len(part): on_progress(  # type: ignore[misc]
+                "inversion", start + size * done // max(total, 1), len(wanted)
+            ),
+        )
+        known |= dict(zip((ids[i] for i in part.tolist()), found.latents.cpu(), strict=True))
+        checkpoints.save("latents", known)
+
+    latents = _stack([known[name] for name in ids], device)
+    good = torch.isfinite(latents).all(1).nonzero()[:, 0]
+    _tell(["the inversion of an image failed"] * (len(ids) - len(good)), note)
+    if not len(good):
+        raise UserError("No image can be used for training; the notes above say why.")
+    return Targets(
+        [ids[index] for index in good.tolist()], images[good], masks[good], latents[good]
+    )
+
+
+def _given(item: Item, gan: Gan) -> Tensor:
+    return load_latents(item.manifest["latent_uri"], [item.id], gan.generator.style_dim)[0]
+
+
+def _stack(tensors: list[Tensor | None], device: torch.device) -> Tensor:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present).float().to(device) if present else torch.zeros(0, 1, device=device)
+
+
+def _tell(reasons: list[str], note: Callable[[str], None]) -> None:
+    if reasons:
+        note(f"{len(reasons)} images are left out; the first: {reasons[0]}")

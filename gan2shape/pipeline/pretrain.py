@@ -1,0 +1,70 @@
+"""Joint training: one set of networks for a few hundred images of a category (section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gan2shape.pipeline.group import Group, Targets, new_group
+from gan2shape.pipeline.losses import PerceptualLoss
+from gan2shape.pipeline.peers import ALONE, Peers
+from gan2shape.pipeline.pretrained import Pretrained, parameters_of
+from gan2shape.pipeline.schedule import (
+    OnProgress,
+    StepReport,
+    iterations_total,
+    make_schedule,
+    run_schedule,
+)
+from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.errors import UserError
+
+
+def pretrain(
+    targets: Targets,
+    gan: Gan,
+    config: RunConfig,
+    *,
+    lpips: PerceptualLoss | None = None,
+    initial: Pretrained | None = None,
+    peers: Peers = ALONE,
+    state: dict[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
+    on_step: Callable[[StepReport, Group], None] | None = None,
+    on_checkpoint: Callable[[dict[str, Any]], None] | None = None,
+) -> Pretrained:
+    """Train networks on all targets together; peers do so on targets of their own, in step.
+
+    The arguments are those of `reconstruct`; `initial` are networks to go on from. `on_step` is
+    called after every step with how it went and the group as it stands.
+
+    Raises:
+        UserError: the images, latents, settings, networks and GAN do not fit each other, or no
+            image is left to train on.
+    """
+    group = new_group(targets, gan, config, lpips, initial, peers)
+    started = initial is not None
+    run_schedule(
+        group,
+        make_schedule(config, started),
+        iterations_total(config, started),
+        state=state,
+        on_progress=on_progress,
+        on_step=None if on_step is None else lambda report: on_step(report, group),
+        on_checkpoint=on_checkpoint,
+    )
+    if peers.worst(int(not len(group.active())), group.device):
+        raise UserError(f"All images failed, the first because {group.failures[0]}.")
+    return trained(group)
+
+
+def trained(group: Group) -> Pretrained:
+    """The group's networks as they stand."""
+    return Pretrained(
+        parameters=parameters_of(group.networks, group.encoder),
+        networks=group.config.networks,
+        camera=group.config.camera,
+        style_dim=group.gan.generator.style_dim,
+        gan_sha256=group.gan.sha256,
+    )
