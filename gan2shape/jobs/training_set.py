@@ -61,9 +61,7 @@ def load_training_set(
             lpips=lpips,
             seed=config.seed,
             precision=config.precision,
-            on_progress=lambda done, total, start=start, size=len(part): on_progress(  # type: ignore[misc]
-                "inversion", start + size * done // max(total, 1), len(wanted)
-            ),
+            on_progress=_offset(on_progress, start, len(part), len(wanted)),
         )
         known |= dict(zip((ids[i] for i in part.tolist()), found.latents.cpu(), strict=True))
         checkpoints.save("latents", known)
@@ -76,6 +74,13 @@ def load_training_set(
     return Targets(
         [ids[index] for index in good.tolist()], images[good], masks[good], latents[good]
     )
+
+
+def _offset(
+    on_progress: Callable[[str, int, int], None], start: int, size: int, count: int
+) -> Callable[[int, int], None]:
+    """Progress of one part, told as images of all."""
+    return lambda done, total: on_progress("inversion", start + size * done // max(total, 1), count)
 
 
 def _given(item: Item, gan: Gan) -> Tensor:
