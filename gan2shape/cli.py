@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -186,6 +188,125 @@ def reconstruct(
         text += f" ({found.skipped} other files skipped)"
     console.print(text, highlight=False, soft_wrap=True, markup=False)
     _execute(run, execution)
+
+
+@cli.command()
+@click.argument("source", metavar="FOLDER")
+@click.option(
+    "--gan", required=True, metavar="WEIGHTS", help="StyleGAN2 weights of the images' category."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Training directory; one that holds this training goes on with it.",
+)
+@click.option(
+    "--preset",
+    default="heads64-joint",
+    show_default=True,
+    help="Named settings, or a YAML file of them.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting, such as optimization.batch=8; may be repeated.",
+)
+@click.option(
+    "--networks", metavar="NETWORKS", help="Networks to go on from, in place of an ellipsoid."
+)
+@click.option(
+    "--masks", metavar="DIR", help="Object masks, by the images' names (sets mask=given)."
+)
+@click.option("--latents", metavar="PATH", help="Latents in W, as for reconstruct.")
+@click.option(
+    "--lpips",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="VGG16-LPIPS weights for the perceptual loss.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Only the first N images; a few hundred are enough.",
+)
+@click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Processes that share the images and train in step. [default: one per GPU, else 1]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Compute threads of each process. [default: the cores divided by the processes]",
+)
+def pretrain(
+    source: str,
+    gan: str,
+    out: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    networks: str | None,
+    masks: str | None,
+    latents: str | None,
+    lpips: Path | None,
+    limit: int,
+    seed: int | None,
+    device: Device,
+    processes: int | None,
+    threads: int | None,
+) -> None:
+    """Train one set of networks on the images of FOLDER, from which reconstructions then start.
+
+    Give the same command again to go on after an interruption. DIR/networks.safetensors is what
+    'gan2shape reconstruct --networks' takes; DIR/pictures shows how far it is, DIR/log.jsonl has
+    the figures.
+
+    \b
+    Examples:
+      gan2shape pretrain photos/ --gan my-gan/gan.safetensors --out my-networks
+      gan2shape pretrain heads/ --gan heads64 --out networks --limit 200
+    """
+    from gan2shape.jobs.pretrain import Request
+    from gan2shape.jobs.pretrain import pretrain as train
+    from gan2shape.jobs.pretrain_show import steps_display
+    from gan2shape.jobs.processes import plan_processes, tune_allocator
+    from gan2shape.schemas.config import load_config
+
+    overrides = _overrides(settings)
+    if masks is not None:
+        overrides.setdefault("mask", "given")
+    if seed is not None:
+        overrides["seed"] = seed
+    devices, threads = plan_processes(device, processes, threads)
+    tune_allocator()
+    request = Request(
+        source=source,
+        gan=gan,
+        out=out,
+        config=load_config(preset, overrides),
+        masks=masks,
+        latents=latents,
+        lpips=lpips,
+        networks=networks,
+        limit=limit,
+        devices=devices,
+        threads=threads,
+    )
+    sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
+    with _stopping(sentence), steps_display(_console()) as (show, note):
+        path = train(request, show, note)
+    click.echo(str(path))
 
 
 @cli.command()
@@ -546,18 +667,10 @@ def _execute(run: Run, execution: Execution) -> None:
         text = f"{run.plan} on {workers}"
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
+    with _stopping(f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"):
         with progress_display(console) as show:
             outcome = execute(run, execution, show, announce)
         _finish(run, outcome)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        text = f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"
-        click.echo(text, err=True)
-        sys.exit(INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _finish(run: Run, outcome: Outcome) -> None:
@@ -602,6 +715,20 @@ def _console() -> Console:
     from rich.console import Console
 
     return Console()
+
+
+@contextmanager
+def _stopping(sentence: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what runs here with a sentence for people."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        click.echo(sentence, err=True)
+        sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gan2shape.schemas.errors import UserError
@@ -17,8 +20,11 @@ class StorageError(UserError):
     """The disk cannot take what a run has to write; the message says why and what to do."""
 
 
-def storage_error(error: OSError, run: Path) -> StorageError | None:
-    """The sentence for a full, read-only or forbidden disk, or `None` for any other error."""
+def storage_error(error: OSError, run: Path, remedy: str | None = None) -> StorageError | None:
+    """The sentence for a full, read-only or forbidden disk, or `None` for any other error.
+
+    `remedy` says what to do once there is room.
+    """
     text = str(error)
     codes = {errno.ENOSPC: "full", errno.EDQUOT: "over its quota", errno.EROFS: "read-only"}
     names = {"No space left": "full", "quota exceeded": "over its quota", "Read-only": "read-only"}
@@ -30,10 +36,28 @@ def storage_error(error: OSError, run: Path) -> StorageError | None:
         state = "not writable for this user"
     if state is None:
         return None
+    remedy = remedy or f"go on with 'gan2shape resume {run}'"
     return StorageError(
         f"The disk under {run} is {state}: nothing committed is lost; make room or change the "
-        f"permissions, then go on with 'gan2shape resume {run}'."
+        f"permissions, then {remedy}."
     )
+
+
+@contextmanager
+def only_process(lock: Path, busy: str) -> Iterator[None]:
+    """Hold the file `lock` for this process; the lock goes with the process, however it ends.
+
+    Raises `UserError` with the sentence `busy` when another process holds it. On a file system
+    without locks nothing is held.
+    """
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(busy) from None
+        except OSError:
+            pass
+        yield
 
 
 def write_whole(path: Path, data: bytes) -> None:

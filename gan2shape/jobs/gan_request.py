@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from gan2shape.jobs.cluster import usable_cores, visible_gpus
 from gan2shape.jobs.files import write_whole
+from gan2shape.jobs.processes import tune_allocator
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.stylegan2.training import TrainingError
 from gan2shape.schemas.gan_training import (
@@ -23,7 +23,6 @@ from gan2shape.schemas.gan_training import (
 )
 
 SETTINGS = "training.yaml"
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def request(
     """
     config = training_config(settings)
     gpus = visible_gpus(device)
-    _tune_allocator()
+    tune_allocator()
     torch.set_num_threads(threads or usable_cores())
     return Request(
         source,
@@ -106,17 +105,6 @@ def request(
         sample_images=sample_images,
         log_images=min(500, sample_images),
     )
-
-
-def _tune_allocator() -> None:
-    """Keep freed memory: glibc otherwise returns every large tensor to the system and asks again,
-    which takes up to half of a training step."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return
-    mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def resume_key(config: GanTrainingConfig) -> str:

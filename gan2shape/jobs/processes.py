@@ -1,0 +1,133 @@
+"""The processes of a training on this machine: how many, on what, and running them together."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+from gan2shape.jobs.cluster import usable_cores, visible_gpus
+from gan2shape.pipeline.peers import Peers
+from gan2shape.schemas.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
+Work = Callable[..., None]
+"""work(job, peers, device, show, note)"""
+TIMEOUT = timedelta(hours=2)
+"""How long a process waits for the others: they may invert more images, or slower."""
+
+
+def plan_processes(
+    device: str, processes: int | None, threads: int | None
+) -> tuple[tuple[str, ...], int]:
+    """The torch device of every process, and the threads of each.
+
+    Raises `ClusterError` when CUDA is asked for and there is none, and `UserError` for more
+    processes than GPUs.
+    """
+    gpus = len(visible_gpus(device))
+    if gpus and processes and processes > gpus:
+        raise UserError(f"There are {gpus} GPUs for --processes {processes}; use as many or fewer.")
+    count = processes or gpus or 1
+    devices = tuple(f"cuda:{index}" for index in range(count)) if gpus else ("cpu",) * count
+    return devices, threads or max(1, usable_cores() // count)
+
+
+def tune_allocator() -> None:
+    """Keep freed memory: glibc otherwise returns every large tensor to the system and asks again,
+    which takes up to half of a training step."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def in_processes(
+    work: Work,
+    job: Any,
+    devices: tuple[str, ...],
+    threads: int,
+    show: Callable[[str, int, int], None],
+    note: Callable[[str], None],
+) -> None:
+    """Do `work` once for each device; this process is number 0, and alone shows progress.
+
+    Raises what the work raises here, or `UserError` when another process ended before its time.
+    """
+    torch.set_num_threads(threads)
+    if len(devices) == 1:
+        work(job, Peers(), torch.device(devices[0]), show, note)
+        return
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{Path(folder) / 'meeting'}"
+        others = [
+            context.Process(
+                target=_other, args=(work, job, rank, devices, threads, meeting), daemon=True
+            )
+            for rank in range(1, len(devices))
+        ]
+        for process in others:
+            process.start()
+        try:
+            _together(work, job, 0, devices, meeting, show, note)
+        except RuntimeError as error:
+            broken = [n for n, p in enumerate(others, 1) if p.exitcode not in (None, 0)]
+            if not broken:
+                raise
+            raise UserError(
+                f"Process {broken[0]} ({devices[broken[0]]}) ended early; its message is above. "
+                "Give the same command to go on."
+            ) from error
+        finally:
+            for process in others:
+                process.join(timeout=10)
+                process.kill()
+
+
+def _other(
+    work: Work, job: Any, rank: int, devices: tuple[str, ...], threads: int, meeting: str
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # process 0 is told, and ends this one
+    torch.set_num_threads(threads)
+    tune_allocator()
+    try:
+        _together(
+            work, job, rank, devices, meeting, lambda stage, done, total: None, lambda text: None
+        )
+    except UserError as error:
+        print(f"process {rank}: {error}", flush=True)
+        os._exit(1)
+
+
+def _together(
+    work: Work,
+    job: Any,
+    rank: int,
+    devices: tuple[str, ...],
+    meeting: str,
+    show: Callable[[str, int, int], None],
+    note: Callable[[str], None],
+) -> None:
+    device = torch.device(devices[rank])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # Gloo beside NCCL, for the few messages that live on the CPU.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(
+        backend, init_method=meeting, rank=rank, world_size=len(devices), timeout=TIMEOUT
+    )
+    try:
+        work(job, Peers(rank, len(devices)), device, show, note)
+    finally:
+        distributed.destroy_process_group()
