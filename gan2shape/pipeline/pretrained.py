@@ -1,8 +1,10 @@
 """Networks trained on a whole category, as a file: where the reconstruction of an image may start.
 
 A safetensors file with the shape networks' parameters under `depth_net.`, `albedo_net.`,
-`view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision, and the
-metadata `format` = "gan2shape.networks/1", `networks`, `camera`, `style_dim` and `gan_sha256`.
+`view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision. The
+metadata has one entry, `gan2shape`, a JSON object with `format` = "gan2shape.networks/1" and the
+fields of `Pretrained`: safetensors stores several entries in an order of its own, and equal networks
+would make different files.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from torch import Tensor, nn
 
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
-from gan2shape.pipeline.stylegan2.checkpoint import file_digest, read_safetensors
-from gan2shape.schemas.config import CameraConfig, NetworkConfig
+from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, read_safetensors
+from gan2shape.schemas.config import CameraConfig, NetworkConfig, RunConfig
 from gan2shape.schemas.errors import UserError
 
 FORMAT = "gan2shape.networks/1"
@@ -88,7 +90,8 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
             f"wrote, or the name of packaged networks ({known})."
         )
     tensors, metadata = read_safetensors(path, "pretrained networks")
-    if metadata.get("format") != FORMAT:
+    about = json.loads(metadata.get("gan2shape", "{}"))
+    if about.get("format") != FORMAT:
         raise PretrainedError(
             f"{path} is not a networks file of this program (format {FORMAT!r}); give one that "
             "'gan2shape pretrain' wrote."
@@ -96,10 +99,10 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
     try:
         return Pretrained(
             parameters={name: tensor.float() for name, tensor in tensors.items()},
-            networks=NetworkConfig.model_validate_json(metadata["networks"]),
-            camera=CameraConfig.model_validate_json(metadata["camera"]),
-            style_dim=int(metadata["style_dim"]),
-            gan_sha256=metadata["gan_sha256"],
+            networks=NetworkConfig.model_validate(about["networks"]),
+            camera=CameraConfig.model_validate(about["camera"]),
+            style_dim=int(about["style_dim"]),
+            gan_sha256=about["gan_sha256"],
             sha256=file_digest(path),
             source=str(name_or_path),
         )
@@ -110,19 +113,37 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
         ) from error
 
 
+def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
+    """Raise `PretrainedError` unless the networks know this GAN and have the run's settings."""
+    if pretrained.gan_sha256 != gan.sha256:
+        raise PretrainedError(
+            f"The networks {pretrained.source} were trained with another GAN than {gan.source}; "
+            "give the one they know with --gan, or pretrain networks with this one."
+        )
+    for part in ("camera", "networks"):
+        theirs, ours = getattr(pretrained, part), getattr(config, part)
+        for name, value in theirs:
+            if value != getattr(ours, name):
+                raise PretrainedError(
+                    f"The networks {pretrained.source} were trained with {part}.{name} {value}, "
+                    f"not {getattr(ours, name)}; use '--set {part}.{name}={value}' or another "
+                    "--preset."
+                )
+
+
 def pretrained_bytes(pretrained: Pretrained) -> bytes:
     """The content of a networks file. Equal parameters make equal files."""
-    metadata = {
+    about = {
         "format": FORMAT,
-        "networks": pretrained.networks.model_dump_json(),
-        "camera": pretrained.camera.model_dump_json(),
-        "style_dim": json.dumps(pretrained.style_dim),
+        "networks": pretrained.networks.model_dump(mode="json"),
+        "camera": pretrained.camera.model_dump(mode="json"),
+        "style_dim": pretrained.style_dim,
         "gan_sha256": pretrained.gan_sha256,
     }
     halves = {
         name: t.detach().cpu().half().contiguous() for name, t in pretrained.parameters.items()
     }
-    return save(halves, metadata=metadata)
+    return save(halves, metadata={"gan2shape": json.dumps(about)})
 
 
 def parameters_of(networks: nn.Module, encoder: nn.Module) -> dict[str, Tensor]:
