@@ -520,6 +520,13 @@ def gan() -> None:
     show_default=True,
     help="Longest time from one checkpoint to the next.",
 )
+@click.option(
+    "--inception",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Inception weights (TorchScript, inception-2015-12-05.pt of the StyleGAN2-ADA code); the "
+    "log then has the FID too.",
+)
 def gan_train(
     source: str,
     out: Path,
@@ -532,6 +539,7 @@ def gan_train(
     threads: int | None,
     samples_every: int,
     checkpoint_minutes: float,
+    inception: Path | None,
     **options: Any,
 ) -> None:
     """Train a StyleGAN2 on the images of FOLDER, or go on training.
@@ -554,7 +562,15 @@ def gan_train(
     names = {"lr": "learning_rate", "ema": "ema_half_life"}
     settings = wanted | {names.get(name, name): value for name, value in options.items()}
     asked = request(
-        source, out, settings, initial, device, threads, samples_every, checkpoint_minutes
+        source,
+        out,
+        settings,
+        initial,
+        device,
+        threads,
+        samples_every,
+        checkpoint_minutes,
+        inception,
     )
     console = _console()
     try:

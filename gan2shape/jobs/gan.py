@@ -8,6 +8,7 @@ The training directory:
     gan.safetensors   averaged generator and discriminator, as of the last checkpoint
     log.jsonl         one row of figures every so many images
     samples/          real.png, and the same latents through the averaged generator over time
+    fid-real.npz      statistics of the real images' Inception features, where FID is asked for
 """
 
 from __future__ import annotations
@@ -16,23 +17,22 @@ import fcntl
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import storage_error, write_whole
 from gan2shape.jobs.gan_data import Pixels, dataset, subset, to_images
+from gan2shape.jobs.gan_quality import PART, RealImages
 from gan2shape.jobs.gan_request import Request, check_settings, resume_key, write_settings
 from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
-from gan2shape.pipeline.stylegan2.quality import descriptors_of_parts, distances
 from gan2shape.pipeline.stylegan2.training import (
     GRID_LATENTS,
     QUALITY_LATENTS,
@@ -45,7 +45,6 @@ from gan2shape.schemas.gan_training import GanTrainingConfig
 
 STATE = "state"
 WEIGHTS, LOG, SAMPLES, LOCK = "gan.safetensors", "log.jsonl", "samples", ".lock"
-QUALITY_IMAGES, QUALITY_PART = 1024, 64
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,8 @@ class Status:
     """Means since the last report: losses, logits, probability of augmentation."""
     quality: dict[str, float] | None = None
     """Sliced Wasserstein distances, in the reports that have new ones."""
+    fid: float | None = None
+    """Fréchet Inception distance, beside them where Inception weights are given."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -133,19 +134,20 @@ def _train(
         note(f"going on after {trainer.images} images")
     write_settings(request)
     _trim_log(out / LOG, trainer.images)
-    _loop(request, trainer, data, checkpoints, on_progress)
+    real = RealImages(data, out, request.inception, note=note)
+    _loop(request, trainer, data, real, checkpoints, on_progress)
 
 
 def _loop(
     request: Request,
     trainer: Trainer,
     data: Pixels,
+    real: RealImages,
     checkpoints: Checkpoints,
     show: Callable[[Status], None],
 ) -> None:
     config, out = request.config, request.out
     means = _Means()
-    real = _descriptors(data, subset(len(data), QUALITY_IMAGES))
     z = _latents(GRID**2, config, GRID_LATENTS)
     stop = _Stop()
     shown, saved = trainer.images, time.monotonic()
@@ -162,16 +164,21 @@ def _loop(
         write_weights(out / WEIGHTS, trainer.gan())
         saved = time.monotonic()
 
-    def judge() -> dict[str, float]:
+    def judge() -> dict[str, Any]:
         write_grid(out / SAMPLES / f"{trainer.images:08d}.png", trainer.sample(z))
-        return _quality(trainer, real)
+        judged: dict[str, Any] = {"quality": real.wasserstein(draw)}
+        return judged | ({"fid": real.fid(draw)} if real.inception else {})
+
+    def draw(count: int) -> Iterable[Tensor]:
+        latents = _latents(count, config, QUALITY_LATENTS)
+        return (trainer.sample(part) for part in latents.split(PART))
 
     with stop:
         if trainer.images == 0:
-            quality = judge()
-            first = {"images": 0, "quality": quality, "quality_of_real_images": _floor(data, real)}
-            _log(out / LOG, first)
-            show(Status(0, config.images, None, {}, quality))
+            judged = judge()
+            floor = {"quality_of_real_images": real.wasserstein(real.others)}
+            _log(out / LOG, {"images": 0} | judged | floor)
+            show(Status(0, config.images, None, {}, **judged))
         for indices in batches(len(data), trainer.images, config.batch, config.seed):
             if trainer.images >= config.images or stop.asked:
                 break
@@ -186,10 +193,10 @@ def _loop(
                 _check_finite(found, trainer.images, out)
                 speed = pace(trainer.images)
                 figures_now = found | {"p": trainer.p}
-                judged = judge() if sampled else None
+                judged = judge() if sampled else {}
                 row = {"images": trainer.images, "images_per_second": speed, **figures_now}
-                _log(out / LOG, row | ({"quality": judged} if judged else {}))
-                show(Status(trainer.images, config.images, speed, figures_now, judged))
+                _log(out / LOG, row | judged)
+                show(Status(trainer.images, config.images, speed, figures_now, **judged))
                 shown = trainer.images
             if sampled or time.monotonic() - saved > request.checkpoint_seconds:
                 save()
@@ -236,32 +243,10 @@ class _Stop:
         self.asked = True
 
 
-def _quality(trainer: Trainer, real: dict[str, Tensor]) -> dict[str, float]:
-    count = len(real["layout"])
-    z = _latents(count, trainer.config, QUALITY_LATENTS)
-    drawn = (trainer.sample(part) for part in z.split(QUALITY_PART))
-    return distances(descriptors_of_parts(drawn), real)
-
-
 def _latents(count: int, config: GanTrainingConfig, purpose: int) -> Tensor:
     """z (count, D), the same every time."""
     random = torch.Generator().manual_seed(spread_seed(config.seed, purpose))
     return torch.randn(count, config.style_dim, generator=random)
-
-
-def _descriptors(data: Pixels, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-    starts = range(0, len(rows), QUALITY_PART)
-    parts = (to_images(data[rows[start : start + QUALITY_PART]]) for start in starts)
-    return descriptors_of_parts(parts)
-
-
-def _floor(data: Pixels, real: dict[str, Tensor]) -> dict[str, float] | None:
-    """What other real images score: no generator can be expected to do better."""
-    count = len(real["layout"])
-    if len(data) < 2 * count:
-        return None
-    others = np.sort(np.random.default_rng(0).permutation(len(data))[count : 2 * count])
-    return distances(_descriptors(data, others), real)
 
 
 def _log(path: Path, row: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gan2shape.jobs.files import TEMPORARY, write_whole
 from gan2shape.jobs.images import ImageError, load_image
-from gan2shape.jobs.scan import Scan, scan
+from gan2shape.jobs.scan import Found, scan
 from gan2shape.pipeline.stylegan2.training import TrainingError
 
 Pixels = npt.NDArray[np.uint8]
@@ -25,19 +25,25 @@ MIN_IMAGES = 8
 
 
 def dataset(
-    source: str, size: int, out: Path, note: Callable[[str], None] = lambda text: None
+    source: str,
+    size: int,
+    out: Path,
+    note: Callable[[str], None] = lambda text: None,
+    most: int | None = None,
 ) -> Pixels:
     """The images of `source` as memory-mapped uint8 (N, S, S, 3), in `out`; read once.
 
-    Images that cannot be used are left out. Raises `ScanError` or `TrainingError` when too few are
-    left.
+    Of more than `most` images a random choice, always the same. Images that cannot be used are left
+    out. Raises `ScanError` or `TrainingError` when too few are left.
     """
     path, record = out / DATASET, out / f"{DATASET}.json"
-    found = scan(source)
+    found = scan(source).images
+    if most is not None:
+        found = tuple(found[row] for row in subset(len(found), most))
     key = _listing_key(found, size)
     if path.exists() and record.exists() and json.loads(record.read_text()).get("key") == key:
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-    uris = [image.path for image in found.images]
+    uris = [image.path for image in found]
     note(f"reading {len(uris)} images")
     temporary = out / f"{TEMPORARY}{os.getpid()}-{DATASET}"
     try:
@@ -46,7 +52,7 @@ def dataset(
         if kept < MIN_IMAGES:
             why = f" ({bad[0]})" if bad else ""
             raise TrainingError(
-                f"{source} has {kept} usable images{why}; training needs at least {MIN_IMAGES}, "
+                f"{source} has {kept} usable images{why}; at least {MIN_IMAGES} are needed, "
                 "and thousands to be of use."
             )
         if bad:
@@ -58,6 +64,11 @@ def dataset(
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 
+def dataset_key(out: Path) -> str:
+    """Which images `dataset` put into `out`."""
+    return str(json.loads((out / f"{DATASET}.json").read_text())["key"])
+
+
 def to_images(pixels: Pixels) -> Tensor:
     """(N, S, S, 3) uint8 as (N, 3, S, S) float32 in [-1, 1], in channels_last."""
     values = torch.from_numpy(np.ascontiguousarray(pixels))
@@ -66,7 +77,16 @@ def to_images(pixels: Pixels) -> Tensor:
 
 def subset(count: int, most: int) -> npt.NDArray[np.int64]:
     """`most` of `count` indices, at random, always the same ones, in order."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:most])
+    return np.sort(_shuffled(count)[:most])
+
+
+def others(count: int, most: int) -> npt.NDArray[np.int64] | None:
+    """`most` indices besides those of `subset`; `None` where there are not so many."""
+    return np.sort(_shuffled(count)[most : 2 * most]) if count >= 2 * most else None
+
+
+def _shuffled(count: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(count)
 
 
 def _read_images(uris: list[str], size: int, path: Path) -> list[str]:
@@ -114,6 +134,6 @@ def _in_pieces(
         yield from pool.map(read, uris[start : start + 1024])
 
 
-def _listing_key(found: Scan, size: int) -> str:
-    listing = [[image.path, image.size] for image in found.images]
+def _listing_key(found: Sequence[Found], size: int) -> str:
+    listing = [[image.path, image.size] for image in found]
     return hashlib.sha256(json.dumps([size, listing]).encode()).hexdigest()

@@ -53,11 +53,12 @@ def line(status: Status) -> str:
 
 
 def judgement(status: Status) -> str:
-    """The quality figure in a sentence."""
+    """The quality figures in a sentence."""
     levels = dict(status.quality or {})
     mean = levels.pop("mean", float("nan"))
     each = ", ".join(f"{name} {value:.0f}" for name, value in levels.items())
-    return f"after {status.images} images: sliced Wasserstein distance {mean:.0f} ({each})"
+    fid = "" if status.fid is None else f", FID {status.fid:.1f}"
+    return f"after {status.images} images: sliced Wasserstein distance {mean:.0f} ({each}){fid}"
 
 
 def _lines(note: Note) -> Show:

@@ -14,6 +14,7 @@ from gan2shape.jobs.cluster import usable_cores, visible_gpus
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.processes import tune_allocator
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
+from gan2shape.pipeline.stylegan2.fid import Inception, load_inception
 from gan2shape.pipeline.stylegan2.training import TrainingError
 from gan2shape.schemas.gan_training import (
     ARCHITECTURE,
@@ -38,6 +39,8 @@ class Request:
     sample_images: int = 10_000
     """Images from one sample grid, quality figure and checkpoint to the next."""
     log_images: int = 500
+    inception: Inception | None = None
+    """Feature network of the Fréchet Inception distance, if it is wanted."""
 
 
 def architecture(
@@ -86,13 +89,15 @@ def request(
     threads: int | None = None,
     sample_images: int = 10_000,
     checkpoint_minutes: float = 5.0,
+    inception: Path | None = None,
 ) -> Request:
     """Check the settings, choose the device, prepare this process for the work.
 
-    Raises `ConfigError` or `ClusterError` (a GPU that is not there).
+    Raises `ConfigError`, `ClusterError` (a GPU that is not there) or `CheckpointError` (Inception
+    weights that are none).
     """
     config = training_config(settings)
-    gpus = visible_gpus(device)
+    on = "cuda" if visible_gpus(device) else "cpu"
     tune_allocator()
     torch.set_num_threads(threads or usable_cores())
     return Request(
@@ -100,10 +105,11 @@ def request(
         out,
         config,
         initial,
-        device="cuda" if gpus else "cpu",
+        device=on,
         checkpoint_seconds=60 * checkpoint_minutes,
         sample_images=sample_images,
         log_images=min(500, sample_images),
+        inception=None if inception is None else load_inception(inception, on),
     )
 
 

@@ -17,14 +17,18 @@ from safetensors import safe_open
 import gan2shape.jobs.gan_data as gan_data
 from gan2shape.cli import INTERRUPTED, main
 from gan2shape.jobs.gan import Status, read_log, train
-from gan2shape.jobs.gan_data import dataset
+from gan2shape.jobs.gan_data import dataset, to_images
 from gan2shape.jobs.gan_display import judgement, line
+from gan2shape.jobs.gan_quality import RealImages
 from gan2shape.jobs.gan_request import Request, architecture
 from gan2shape.jobs.gan_show import convert, describe, draw
 from gan2shape.pipeline.stylegan2 import load_gan
+from gan2shape.pipeline.stylegan2.fid import load_inception
 from gan2shape.pipeline.stylegan2.training import TrainingError
 from gan2shape.schemas.gan_training import training_config
+from tests.inception import TinyInception, write_script
 
+SPEED = "images_per_second"
 TINY = ["--size", "16", "--channels", "8/8/8", "--style-dim", "8", "--mapping-layers", "2"]
 
 
@@ -91,6 +95,49 @@ def test_a_training_leaves_weights_grids_and_a_log(folder, tmp_path):
     for status in seen:
         assert f"{status.images}/32 images" in line(status)
     assert "after 32 images" in judgement(seen[-1])
+
+
+def test_fid_is_logged_beside_the_other_figure_and_changes_nothing_else(folder, tmp_path):
+    net = write_script(tmp_path / "net.pt", TinyInception(2))
+    plain = train(request(folder, tmp_path / "plain"))
+    seen: list[Status] = []
+    notes: list[str] = []
+    asked = request(folder, tmp_path / "out", inception=load_inception(net))
+    path = train(asked, seen.append, notes.append)
+    assert_same_weights(path, plain)
+    rows = read_log(tmp_path / "out")
+    assert [row["images"] for row in rows if "fid" in row] == [0, 16, 32]
+    without = [{k: v for k, v in row.items() if k not in ("fid", SPEED)} for row in rows]
+    before = read_log(tmp_path / "plain")
+    assert without == [{k: v for k, v in row.items() if k != SPEED} for row in before]
+    assert all(row["fid"] > 0 for row in rows if "fid" in row)
+    assert rows[-1]["fid"] == pytest.approx(seen[-1].fid, rel=1e-3)
+    assert judgement(seen[-1]).endswith(f"), FID {seen[-1].fid:.1f}")
+    assert notes.count("Inception features of 12 real images") == 1
+    assert not (tmp_path / "plain" / "fid-real.npz").exists()
+
+
+def test_statistics_of_the_real_images_are_kept_while_they_are_right(folder, tmp_path):
+    net = write_script(tmp_path / "net.pt", TinyInception(2))
+    notes: list[str] = []
+
+    def fid_of_themselves() -> float | None:
+        data = dataset(str(folder), 16, tmp_path)
+        real = RealImages(data, tmp_path, load_inception(net), note=notes.append)
+        return real.fid(lambda count: [to_images(data[np.arange(count)]).flip(0)])
+
+    assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
+    assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
+    assert len(notes) == 1
+    cache = tmp_path / "fid-real.npz"
+    cache.write_bytes(cache.read_bytes()[:-50])
+    assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
+    write_script(net, TinyInception(1))
+    assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
+    (folder / "0.png").unlink()
+    assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
+    numbers = [text.split()[3] for text in notes]
+    assert numbers == ["12", "12", "12", "11"]  # new, damaged, other weights, other images
 
 
 class KillError(Exception):
@@ -266,10 +313,14 @@ def test_train_command(command, folder, tmp_path):
     assert code == 0
     assert str(out / "gan.safetensors") in printed.replace("\n", "")
     assert "sliced Wasserstein" in printed
+    assert "FID" not in printed
+    net = write_script(tmp_path / "net.pt", TinyInception(2))
+    options += ["--inception", net]
     options[options.index("--images") + 1] = 12
     code, printed, _ = command("train", folder, "--out", out, *options)
     assert code == 0
     assert "going on after 8 images" in printed
+    assert "FID" in printed
 
 
 def test_stopping_the_command(command, folder, tmp_path, monkeypatch):
@@ -291,6 +342,7 @@ def test_stopping_the_command(command, folder, tmp_path, monkeypatch):
         ("train {tmp}/images --out {tmp}/out --init {tmp}/none.pt", "none.pt"),
         ("train {tmp}/images --out {tmp}/out --init heads64 --size 128", "leave out --size"),
         ("train {tmp}/images --out {tmp}/out --lr 0", "learning_rate"),
+        ("train {tmp}/images --out {tmp}/out --inception {gan}", "TorchScript"),
         ("sample {tmp}/none.pt --out {tmp}/x.png", "none.pt"),
         ("sample {gan} --out {tmp}/x.gif", ".png"),
         ("sample {gan} --out {tmp}/x.png --seeds 3", "3"),
