@@ -118,6 +118,12 @@ def cli() -> None:
     metavar="FILE",
     help="VGG16-LPIPS weights for the perceptual loss, in place of the discriminator's features.",
 )
+@click.option(
+    "--networks",
+    metavar="NETWORKS",
+    help="Start from networks that 'gan2shape pretrain' wrote for this GAN: a file, or the name of "
+    "packaged ones.",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
 @click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
 @click.option("--group-size", type=click.IntRange(min=1), help="Images that share network weights.")
@@ -133,6 +139,7 @@ def reconstruct(
     truth: str | None,
     latents: str | None,
     lpips: Path | None,
+    networks: str | None,
     limit: int | None,
     seed: int | None,
     group_size: int | None,
@@ -177,6 +184,7 @@ def reconstruct(
         truth=truth,
         latents=latents,
         lpips=lpips,
+        networks=networks,
         limit=limit,
         spread=spread,
     )

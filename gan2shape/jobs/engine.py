@@ -22,10 +22,11 @@ class Engine:
 
     load_gan: Callable[..., Any]
     load_lpips: Callable[..., Any]
+    load_networks: Callable[..., Any]
     load_latents: Callable[..., Tensor]
     invert: Callable[..., Any]
     targets: Callable[..., Any]
-    iterations_total: Callable[[RunConfig], int]
+    iterations_total: Callable[[RunConfig, bool], int]
     reconstruct: Callable[..., Any]
     measure: Callable[[Tensor, Tensor, Tensor, Tensor, RunConfig], dict[str, float]]
 
@@ -35,6 +36,7 @@ def default_engine() -> Engine:
     """The real pipeline."""
     from gan2shape.jobs.latents import load_latents
     from gan2shape.pipeline.lpips import load_lpips
+    from gan2shape.pipeline.pretrained import load_pretrained
     from gan2shape.pipeline.reconstruct import Targets, iterations_total, reconstruct
     from gan2shape.pipeline.stylegan2.checkpoint import load_gan
     from gan2shape.pipeline.stylegan2.inversion import invert
@@ -42,6 +44,7 @@ def default_engine() -> Engine:
     return Engine(
         load_gan=load_gan,
         load_lpips=load_lpips,
+        load_networks=load_pretrained,
         load_latents=load_latents,
         invert=invert,
         targets=Targets,

@@ -28,6 +28,7 @@ from gan2shape.jobs.scan import Scan, scan
 from gan2shape.jobs.shard import Device, run_shard
 from gan2shape.jobs.status import RunStatus, make_status, running_shards
 from gan2shape.jobs.submit import Finished, submit
+from gan2shape.pipeline.pretrained import check_pretrained
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
 
@@ -49,6 +50,8 @@ class Request:
     truth: str | None = None
     latents: str | None = None
     lpips: Path | None = None
+    networks: str | None = None
+    """Pretrained ones to start from: a file or a packaged name."""
     limit: int | None = None
     spread: bool = True
     """Make shards smaller than configured where that gives every local worker one."""
@@ -108,6 +111,12 @@ def prepare(
     if request.lpips is not None:
         engine.load_lpips(request.lpips)
         lpips = store.Weights(str(request.lpips.resolve()), _digest(request.lpips))
+    networks = None
+    if request.networks is not None:
+        pretrained = engine.load_networks(request.networks)
+        config = config.model_copy(update={"networks": pretrained.networks})
+        check_pretrained(pretrained, gan, config)
+        networks = store.Weights(_weights_path(request.networks), pretrained.sha256)
     if request.spread and execution.scheduler is None:
         config = spread_shards(config, len(found), execution)
     latents = None
@@ -121,6 +130,7 @@ def prepare(
         images=len(found),
         latent_size=gan.generator.style_dim,
         manifest_sha256="",
+        networks=networks,
         inputs={
             "source": request.source,
             "masks": request.masks,
@@ -163,15 +173,17 @@ def spread_shards(config: RunConfig, images: int, execution: Execution) -> RunCo
 
 def check_weights(run: store.Run, make_engine: Callable[[], Engine] = default_engine) -> None:
     """Raise `UserError` unless the run's weights are still there and the same."""
-    weights = run.record.gan
-    if make_engine().load_gan(weights.path).sha256 != weights.sha256:
+    engine, record = make_engine(), run.record
+    loaders = ((engine.load_gan, record.gan), (engine.load_networks, record.networks))
+    for load, weights in loaders:
+        if weights is not None and load(weights.path).sha256 != weights.sha256:
+            raise UserError(
+                f"The weights {weights.path} are not those that {run.path} began with; put the "
+                f"old file back, or start a new run."
+            )
+    if record.lpips and _digest(Path(record.lpips.path)) != record.lpips.sha256:
         raise UserError(
-            f"The weights {weights.path} are not those that {run.path} began with; put the old "
-            f"file back, or start a new run."
-        )
-    if run.record.lpips and _digest(Path(run.record.lpips.path)) != run.record.lpips.sha256:
-        raise UserError(
-            f"{run.record.lpips.path} is not the file that {run.path} began with; put it back."
+            f"{record.lpips.path} is not the file that {run.path} began with; put it back."
         )
 
 
@@ -268,9 +280,9 @@ def _client(
     return local_client(workers)
 
 
-def _weights_path(gan: str) -> str:
+def _weights_path(weights: str) -> str:
     """Packaged weights by their name, files by their absolute path."""
-    return str(Path(gan).resolve()) if Path(gan).is_file() else gan
+    return str(Path(weights).resolve()) if Path(weights).is_file() else weights
 
 
 def _digest(path: Path) -> str:

@@ -56,6 +56,7 @@ class Task:
     device: torch.device
     gan: Any
     lpips: Any
+    networks: Any
     checkpoints: Checkpoints
     report: Reporter
     work: Work
@@ -129,10 +130,12 @@ def _run_shard(path: Path, shard: int, device: Device, engine: Engine) -> ShardO
     checkpoints.sweep()
     gan = _gan(engine, run.record.gan, str(on))
     lpips = run.record.lpips and _lpips(engine, run.record.lpips, str(on))
+    networks = run.record.networks and _networks(engine, run.record.networks)
     items = [load_item(row, i, config) for i, row in enumerate(store.read_manifest(run, shard))]
     items = given_latents(items, plan, run, engine)
-    work = _work(plan, config, engine, sum(1 for i in items if not i.error and i.latent is None))
-    task = Task(run, plan, engine, on, gan, lpips, checkpoints, report, work)
+    inverted = sum(1 for item in items if item.error is None and item.latent is None)
+    work = _work(plan, run.record, engine, inverted)
+    task = Task(run, plan, engine, on, gan, lpips, networks, checkpoints, report, work)
 
     items = _invert(task, items)
     arrays: Arrays = {
@@ -169,11 +172,11 @@ def _open(path: Path) -> store.Run:
         ) from error
 
 
-def _work(plan: ShardPlan, config: RunConfig, engine: Engine, inverted: int) -> Work:
-    batches = -(-inverted // config.inversion.batch)
+def _work(plan: ShardPlan, record: store.RunRecord, engine: Engine, inverted: int) -> Work:
+    batches = -(-inverted // record.config.inversion.batch)
     return Work(
-        inversion=config.inversion.iterations * batches,
-        group=engine.iterations_total(config),
+        inversion=record.config.inversion.iterations * batches,
+        group=engine.iterations_total(record.config, record.networks is not None),
         groups=len(plan.groups),
     )
 
@@ -254,6 +257,7 @@ def _reconstruct(task: Task, number: int, group: list[Item]) -> dict[str, Any]:
         task.gan,
         task.config,
         lpips=task.lpips,
+        pretrained=task.networks,
         state=saved["state"],
         on_progress=progress,
         on_checkpoint=checkpoint,
@@ -335,18 +339,26 @@ def _stack(items: list[Item], device: torch.device) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=1)
 def _gan(engine: Engine, weights: store.Weights, device: str) -> Any:
     """The weights, read once by every worker process."""
-    gan = engine.load_gan(weights.path)
-    if gan.sha256 != weights.sha256:
-        raise UserError(
-            f"The weights {weights.path} are not those that the run began with; put the old file "
-            f"back, or start a new run."
-        )
-    return gan.to(device)
+    return _unchanged(engine.load_gan(weights.path), weights).to(device)
 
 
 @lru_cache(maxsize=1)
 def _lpips(engine: Engine, weights: store.Weights, device: str) -> Any:
     return engine.load_lpips(weights.path).to(device)
+
+
+@lru_cache(maxsize=1)
+def _networks(engine: Engine, weights: store.Weights) -> Any:
+    return _unchanged(engine.load_networks(weights.path), weights)
+
+
+def _unchanged(loaded: Any, weights: store.Weights) -> Any:
+    if loaded.sha256 != weights.sha256:
+        raise UserError(
+            f"The weights {weights.path} are not those that the run began with; put the old file "
+            f"back, or start a new run."
+        )
+    return loaded
 
 
 def _set_threads() -> None:

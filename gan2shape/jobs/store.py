@@ -59,6 +59,8 @@ class RunRecord:
     images: int
     latent_size: int
     manifest_sha256: str
+    networks: Weights | None = None
+    """Pretrained ones that every group starts from."""
     inputs: dict[str, Any] = field(default_factory=dict)
     execution: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class RunRecord:
         """SHA-256 over all that decides the numbers: settings, weights and manifest."""
         parts = [self.config.digest(), self.gan.sha256, self.manifest_sha256]
         parts.append(self.lpips.sha256 if self.lpips else "")
+        parts += [self.networks.sha256] if self.networks else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -177,7 +180,8 @@ def open_run(path: Path) -> Run:
         stored = tree.pop("config_hash")
         tree["config"] = RunConfig.model_validate(tree["config"])
         tree["gan"] = Weights(**tree["gan"])
-        tree["lpips"] = Weights(**tree["lpips"]) if tree["lpips"] else None
+        for optional in ("lpips", "networks"):
+            tree[optional] = Weights(**tree[optional]) if tree.get(optional) else None
         record = RunRecord(**tree)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{path} is no run directory: it holds no run.yaml.") from None

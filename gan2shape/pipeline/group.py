@@ -14,7 +14,7 @@ from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.peers import ALONE, Peers
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.pretrained import Pretrained
+from gan2shape.pipeline.pretrained import Pretrained, check_pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.inversion import match_size
 from gan2shape.schemas.config import RunConfig
@@ -153,7 +153,7 @@ def new_group(
         networks = ShapeNetworks(camera, config.networks)
         encoder = OffsetEncoder(size, config.networks, gan.generator.style_dim)
     if pretrained is not None:
-        _check_pretrained(pretrained, gan, config)
+        check_pretrained(pretrained, gan, config)
         networks, encoder = pretrained.shape_networks(), pretrained.offset_encoder()
     features = discriminator_distance(gan.discriminator, config.optimization.feature_blocks)
     with torch.no_grad(), autocast(device, config.precision):
@@ -178,20 +178,6 @@ def new_group(
         ],
         peers=peers,
     )
-
-
-def _check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
-    if pretrained.gan_sha256 != gan.sha256:
-        raise UserError(
-            f"The networks {pretrained.source} were trained with another GAN than {gan.source}; "
-            "give the one they know with --gan, or pretrain networks with this one."
-        )
-    for name in ("camera", "networks"):
-        if getattr(pretrained, name) != getattr(config, name):
-            raise UserError(
-                f"The networks {pretrained.source} were trained with other settings of '{name}'; "
-                "leave these settings as they were then."
-            )
 
 
 def group_seed(seed: int, ids: list[str]) -> int:

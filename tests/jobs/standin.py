@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,15 @@ from PIL import Image
 
 from gan2shape.jobs.engine import Engine
 from gan2shape.jobs.latents import load_latents
-from gan2shape.schemas.config import RunConfig, load_config
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
+from gan2shape.pipeline.pretrained import (
+    Pretrained,
+    load_pretrained,
+    parameters_of,
+    pretrained_bytes,
+)
+from gan2shape.schemas.config import CameraConfig, NetworkConfig, RunConfig, load_config
 
 SIZE = 32
 LATENT = 8
@@ -32,6 +40,7 @@ BAD = "collapse"
 class Gan:
     sha256: str
     generator: Any
+    source: str = "gan.bin"
 
     def to(self, device: str) -> Gan:
         return self
@@ -59,10 +68,18 @@ def invert(
 
 
 def reconstruct(
-    targets: Any, gan: Gan, config: RunConfig, *, lpips, state, on_progress, on_checkpoint
+    targets: Any,
+    gan: Gan,
+    config: RunConfig,
+    *,
+    lpips,
+    pretrained,
+    state,
+    on_progress,
+    on_checkpoint,
 ) -> SimpleNamespace:
     """Adds up seeded noise over steps, so that a lost or repeated step shows in the result."""
-    total = iterations_total(config)
+    total = iterations_total(config, pretrained is not None)
     cycle = config.optimization.cycles[0]
     key = "\n".join([str(config.seed), *sorted(targets.ids)]).encode()
     base = int.from_bytes(hashlib.sha256(key).digest()[:4], "big")
@@ -93,7 +110,7 @@ def reconstruct(
     )
 
 
-def iterations_total(config: RunConfig) -> int:
+def iterations_total(config: RunConfig, pretrained: bool) -> int:
     return sum(cycle.step1 for cycle in config.optimization.cycles)
 
 
@@ -108,6 +125,7 @@ def make_engine() -> Engine:
     return Engine(
         load_gan=load_gan,
         load_lpips=lambda path: None,
+        load_networks=load_pretrained,
         load_latents=load_latents,
         invert=invert,
         targets=lambda ids, images, masks, latents: SimpleNamespace(
@@ -132,8 +150,6 @@ def make_broken_engine() -> Engine:
 
 
 def _changed(reconstruct: Callable[..., Any]) -> Engine:
-    from dataclasses import replace
-
     return replace(make_engine(), reconstruct=reconstruct)
 
 
@@ -179,4 +195,22 @@ def write_images(folder: Path, count: int, size: int = SIZE) -> Path:
 def write_weights(folder: Path) -> str:
     path = folder / "gan.bin"
     path.write_bytes(b"weights")
+    return str(path)
+
+
+def tiny_networks(gan_sha256: str, style_dim: int = LATENT, size: int = SIZE) -> Pretrained:
+    """Networks of random parameters for a GAN."""
+    camera, options = CameraConfig(size=size), NetworkConfig(width=8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = ShapeNetworks(Camera.from_config(camera), options)
+        encoder = OffsetEncoder(size, options, style_dim)
+    return Pretrained(parameters_of(networks, encoder), options, camera, style_dim, gan_sha256)
+
+
+def write_networks(folder: Path, **changes: Any) -> str:
+    """A networks file for the weights that `write_weights` writes, or another with `changes`."""
+    networks = tiny_networks(hashlib.sha256(b"weights").hexdigest())
+    path = folder / "networks.safetensors"
+    path.write_bytes(pretrained_bytes(replace(networks, **changes)))
     return str(path)
