@@ -642,6 +642,43 @@ def gan_convert(weights: str, target: Path) -> None:
     click.echo(str(target))
 
 
+@gan.command("score")
+@click.argument("weights", metavar="WEIGHTS")
+@click.argument("source", metavar="FOLDER")
+@click.option(
+    "--inception",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Inception weights (TorchScript), for the FID too.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Samples, and real images, to compare. [default: 1024, and 10000 for FID]",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+def gan_score(
+    weights: str, source: str, inception: Path | None, images: int | None, device: Device
+) -> None:
+    """Compare samples of a StyleGAN2 with the images of FOLDER; lower is better.
+
+    \b
+    Examples:
+      gan2shape gan score heads64 heads/
+      gan2shape gan score faces.pt photos/ --inception inception-2015-12-05.pt
+    """
+    from gan2shape.jobs.gan_score import score, score_table
+
+    def note(text: str) -> None:
+        click.echo(text, err=True)
+
+    found = score(weights, source, inception, images, device, note)
+    _console().print(score_table(found), highlight=False)
+
+
 @gan.command("info")
 @click.argument("weights", metavar="WEIGHTS")
 def gan_info(weights: str) -> None:

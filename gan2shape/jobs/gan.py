@@ -176,7 +176,7 @@ def _loop(
     with stop:
         if trainer.images == 0:
             judged = judge()
-            floor = {"quality_of_real_images": real.wasserstein(real.others)}
+            floor = {"quality_of_real_images": real.wasserstein_of_others()}
             _log(out / LOG, {"images": 0} | judged | floor)
             show(Status(0, config.images, None, {}, **judged))
         for indices in batches(len(data), trainer.images, config.batch, config.seed):

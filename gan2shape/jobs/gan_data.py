@@ -80,9 +80,9 @@ def subset(count: int, most: int) -> npt.NDArray[np.int64]:
     return np.sort(_shuffled(count)[:most])
 
 
-def others(count: int, most: int) -> npt.NDArray[np.int64] | None:
-    """`most` indices besides those of `subset`; `None` where there are not so many."""
-    return np.sort(_shuffled(count)[most : 2 * most]) if count >= 2 * most else None
+def others(count: int, most: int) -> npt.NDArray[np.int64]:
+    """`most` indices besides those of `subset`, likewise."""
+    return np.sort(_shuffled(count)[most : 2 * most])
 
 
 def _shuffled(count: int) -> npt.NDArray[np.int64]:

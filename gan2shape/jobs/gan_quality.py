@@ -22,8 +22,8 @@ FID_IMAGES = 10_000
 """Most real images, and as many samples, of a FID; it depends on their number."""
 PART = 64
 STATISTICS = "fid-real.npz"
-Draw = Callable[[int], Iterable[Tensor] | None]
-"""Gives so many images in parts (n, 3, S, S) in [-1, 1]; `None` where there are not so many."""
+Draw = Callable[[int], Iterable[Tensor]]
+"""Gives so many images in parts (n, 3, S, S) in [-1, 1]."""
 
 
 class RealImages:
@@ -50,26 +50,28 @@ class RealImages:
         if inception is not None:
             self._statistics = self._read_statistics(inception, folder, note)
 
-    def wasserstein(self, draw: Draw) -> dict[str, float] | None:
+    def wasserstein(self, draw: Draw) -> dict[str, float]:
         """Sliced Wasserstein distances of the images that `draw` gives."""
-        drawn = draw(self.count)
-        return None if drawn is None else distances(descriptors_of_parts(drawn), self._descriptors)
+        return distances(descriptors_of_parts(draw(self.count)), self._descriptors)
+
+    def wasserstein_of_others(self) -> dict[str, float] | None:
+        """Of other real images, where there are enough: no generator can be expected to do
+        better.
+        """
+        return self.wasserstein(self._others) if len(self.data) >= 2 * self.count else None
 
     def fid(self, draw: Draw) -> float | None:
         """Fréchet Inception distance of the images that `draw` gives; `None` without Inception."""
         if self.inception is None or self._statistics is None:
             return None
-        drawn = draw(self.fid_count)
-        if drawn is None:
-            return None
-        return frechet_distance(self.inception.statistics(drawn), self._statistics)
+        return frechet_distance(self.inception.statistics(draw(self.fid_count)), self._statistics)
 
-    def others(self, count: int) -> Iterator[Tensor] | None:
-        """Real images besides the `count` compared with, as a `Draw`: their figures are the best
-        that a generator can be expected to have.
-        """
-        rows = others(len(self.data), count)
-        return None if rows is None else self._parts(rows)
+    def fid_of_others(self) -> float | None:
+        """Of other real images, where there are enough."""
+        return self.fid(self._others) if len(self.data) >= 2 * self.fid_count else None
+
+    def _others(self, count: int) -> Iterator[Tensor]:
+        return self._parts(others(len(self.data), count))
 
     def _parts(self, rows: npt.NDArray[np.int64]) -> Iterator[Tensor]:
         for start in range(0, len(rows), PART):

@@ -299,7 +299,7 @@ def trained(tmp_path_factory) -> Path:
     return train(request(write_images(place / "images", 8), place / "out", images=8))
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["convert"], ["info"]])
+@pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["score"], ["convert"], ["info"]])
 def test_help_has_examples(command, words):
     code, printed, _ = command(*words, "--help")
     assert code == 0
@@ -347,6 +347,9 @@ def test_stopping_the_command(command, folder, tmp_path, monkeypatch):
         ("sample {gan} --out {tmp}/x.gif", ".png"),
         ("sample {gan} --out {tmp}/x.png --seeds 3", "3"),
         ("sample {gan} --out {tmp}/x.png --seeds 0:1 --interpolate 4", "two or more"),
+        ("score {gan} {tmp}/absent", "no folder"),
+        ("score {tmp}/none.pt {tmp}/images", "none.pt"),
+        ("score {gan} {tmp}/images --inception {gan}", "TorchScript"),
         ("convert {gan} {tmp}/x.onnx", ".safetensors"),
         ("convert {gan} {tmp}/absent/x.pt", "existing folder"),
         ("info {tmp}/none.pt", "none.pt"),
@@ -391,6 +394,16 @@ def test_interpolations_end_at_the_seeds(trained, tmp_path):
     assert close(lines[:16, :16], seeds[:16, :16])
     assert close(lines[:16, -16:], seeds[:16, 16:32])
     assert close(lines[16:, -16:], seeds[:16, 32:48])
+
+
+def test_score_command(trained, folder, tmp_path, command):
+    net = write_script(tmp_path / "net.pt", TinyInception(1))
+    code, printed, _ = command("score", trained, folder, "--inception", net, "--device", "cpu")
+    assert code == 0
+    assert "12 samples against 12 images" in printed
+    rows = [line.split()[:-2] for line in printed.splitlines()[2:]]
+    assert rows[0] == ["sliced", "Wasserstein,", "16"]
+    assert rows[-1] == ["FID"]
 
 
 def test_info_fits_one_screen(trained, command):
