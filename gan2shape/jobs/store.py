@@ -28,7 +28,7 @@ import yaml
 
 from gan2shape.jobs.files import TEMPORARY, sync_folder, write_whole
 from gan2shape.jobs.plan import RunPlan, ShardPlan, make_plan
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.config import RunConfig, settings_digest
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.manifest import MANIFEST_SCHEMA
 from gan2shape.schemas.results import FAILED, METRICS_SCHEMA, ArraySpec, array_specs
@@ -65,11 +65,19 @@ class RunRecord:
     execution: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    stored: dict[str, Any] | None = field(default=None, compare=False)
+    """`config` as run.yaml tells it, where this comes from there: without what was not yet a
+    setting then, so that the run keeps its hash."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as they are, or have been, written."""
+        return self.config.model_dump(mode="json") if self.stored is None else self.stored
 
     @property
     def config_hash(self) -> str:
         """SHA-256 over all that decides the numbers: settings, weights and manifest."""
-        parts = [self.config.digest(), self.gan.sha256, self.manifest_sha256]
+        parts = [settings_digest(self.settings), self.gan.sha256, self.manifest_sha256]
         parts.append(self.lpips.sha256 if self.lpips else "")
         parts += [self.networks.sha256] if self.networks else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -81,7 +89,8 @@ class RunRecord:
 
     def dump(self) -> str:
         """The YAML text of the record."""
-        tree = asdict(self) | {"config": self.config.model_dump(mode="json")}
+        tree = asdict(self) | {"config": self.settings}
+        del tree["stored"]
         return yaml.safe_dump({"config_hash": self.config_hash} | tree, sort_keys=False)
 
 
@@ -178,6 +187,7 @@ def open_run(path: Path) -> Run:
     try:
         tree = yaml.safe_load(file.read_text())
         stored = tree.pop("config_hash")
+        tree["stored"] = tree["config"]
         tree["config"] = RunConfig.model_validate(tree["config"])
         tree["gan"] = Weights(**tree["gan"])
         for optional in ("lpips", "networks"):

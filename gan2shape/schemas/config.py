@@ -208,10 +208,19 @@ class RunConfig(Settings):
             )
         return self
 
+    @property
+    def forward_only(self) -> bool:
+        """Whether pretrained networks are to be taken as they are, without any fitting."""
+        return not self.optimization.cycles
+
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: equal for equal settings, on every machine."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Equal for equal settings, on every machine."""
+        return settings_digest(self.model_dump(mode="json"))
+
+
+def settings_digest(settings: dict[str, Any]) -> str:
+    """SHA-256 of settings as they are stored, as canonical JSON."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def preset_names() -> list[str]:

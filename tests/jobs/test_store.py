@@ -181,6 +181,27 @@ def test_record_survives_and_its_hash_is_checked(run):
         store.open_run(run.path)
 
 
+def test_a_run_from_before_a_setting_opens_and_keeps_its_hash(run):
+    """The run was made when the program did not have `collapse_ratio` yet."""
+    record = run.record
+    tree = yaml.safe_load(record.dump())
+    del tree["config"]["optimization"]["collapse_ratio"]
+    older = replace(record, stored=tree["config"])
+    assert older.config_hash != record.config_hash
+    (run.path / "run.yaml").write_text(older.dump())
+    store.commit_shard(replace(run, record=older), 1, *shard_content(run, 1, 0.5))
+
+    again = store.open_run(run.path)
+    assert again.record.config_hash == older.config_hash
+    assert again.record.config == record.config
+    assert store.missing_shards(again) == [0, 2]
+    text = (run.path / "run.yaml").read_text()
+    assert "collapse_ratio" not in text
+    (run.path / "run.yaml").write_text(text.replace("seed: 0", "seed: 1"))
+    with pytest.raises(store.RunError, match="changed by hand"):
+        store.open_run(run.path)
+
+
 def test_hash_tells_settings_weights_and_images_apart():
     record = make_record()
     others = [
