@@ -124,6 +124,12 @@ def cli() -> None:
     help="Start from networks that 'gan2shape pretrain' wrote for this GAN: a file, or the name of "
     "packaged ones.",
 )
+@click.option(
+    "--priors",
+    metavar="PRIORS",
+    help="Spread of views and lights in place of the preset's: a file that 'gan2shape priors' "
+    "wrote, or the name of packaged ones.",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
 @click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
 @click.option("--group-size", type=click.IntRange(min=1), help="Images that share network weights.")
@@ -140,6 +146,7 @@ def reconstruct(
     latents: str | None,
     lpips: Path | None,
     networks: str | None,
+    priors: str | None,
     limit: int | None,
     seed: int | None,
     group_size: int | None,
@@ -161,6 +168,7 @@ def reconstruct(
       gan2shape reconstruct 'photos/**/*.jpg' --gan faces.pt --preset celeba128 --out run
       gan2shape reconstruct heads/ --gan heads64 --out run --limit 8 --set mask=given
       gan2shape reconstruct s3://bucket/cars --gan cars.pt --preset cars128 --out run
+      gan2shape reconstruct heads/ --gan heads64 --networks mine.safetensors --out run
     """
     from gan2shape.jobs.runs import Execution, Request, prepare
     from gan2shape.schemas.config import load_config
@@ -179,12 +187,13 @@ def reconstruct(
         source=source,
         gan=gan,
         out=out,
-        config=load_config(preset, overrides),
+        config=load_config(preset, overrides, priors),
         masks=masks,
         truth=truth,
         latents=latents,
         lpips=lpips,
         networks=networks,
+        priors=priors,
         limit=limit,
         spread=spread,
     )

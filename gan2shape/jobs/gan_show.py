@@ -18,9 +18,9 @@ from gan2shape.pipeline.stylegan2.checkpoint import (
     Gan,
     export_rosinality,
     load_gan,
-    resolve,
     save_gan,
 )
+from gan2shape.schemas.assets import GAN_FILE, asset_path
 
 GRID = 8
 MOST_SEEDS = 4096
@@ -122,7 +122,7 @@ def convert(source: str, target: Path) -> None:
 def describe(source: str) -> list[tuple[str, str]]:
     """Name and value of what there is to know of a checkpoint, in the order to print them."""
     gan = load_gan(source, require_discriminator=False)
-    path = resolve(source)
+    path = asset_path(source, GAN_FILE)
     generator, discriminator = gan.generator, gan.discriminator
     kind = "safetensors, our own" if path.suffix == ".safetensors" else ".pt, rosinality's names"
     rows = [

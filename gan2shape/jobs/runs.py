@@ -52,6 +52,8 @@ class Request:
     lpips: Path | None = None
     networks: str | None = None
     """Pretrained ones to start from: a file or a packaged name."""
+    priors: str | None = None
+    """Where the priors in `config` came from, for the record."""
     limit: int | None = None
     spread: bool = True
     """Make shards smaller than configured where that gives every local worker one."""
@@ -99,6 +101,11 @@ def prepare(
             f"The settings ask for given masks, but {request.source} has none; give --masks DIR, "
             f"or use '--set mask=background' or '--set mask=none'."
         )
+    if config.forward_only and request.networks is None:
+        raise UserError(
+            "The settings have no optimization.cycles, so that nothing would be fitted; give "
+            "pretrained networks with --networks, or another --preset."
+        )
     engine = make_engine()
     gan = engine.load_gan(request.gan)
     if gan.generator.size < config.camera.size:
@@ -136,6 +143,7 @@ def prepare(
             "masks": request.masks,
             "truth": request.truth,
             "latents": request.latents,
+            "priors": request.priors,
             "limit": request.limit,
         },
         execution={

@@ -132,9 +132,9 @@ def _run_shard(path: Path, shard: int, device: Device, engine: Engine) -> ShardO
     lpips = run.record.lpips and _lpips(engine, run.record.lpips, str(on))
     networks = run.record.networks and _networks(engine, run.record.networks)
     items = [load_item(row, i, config) for i, row in enumerate(store.read_manifest(run, shard))]
-    items = given_latents(items, plan, run, engine)
-    inverted = sum(1 for item in items if item.error is None and item.latent is None)
-    work = _work(plan, run.record, engine, inverted)
+    if not config.forward_only:
+        items = given_latents(items, plan, run, engine)
+    work = _work(plan, run.record, engine, len(_without_latents(items, config)))
     task = Task(run, plan, engine, on, gan, lpips, networks, checkpoints, report, work)
 
     items = _invert(task, items)
@@ -181,9 +181,16 @@ def _work(plan: ShardPlan, record: store.RunRecord, engine: Engine, inverted: in
     )
 
 
+def _without_latents(items: list[Item], config: RunConfig) -> list[Item]:
+    """Images whose latents must be found; a forward pass needs none."""
+    if config.forward_only:
+        return []
+    return [item for item in items if item.error is None and item.latent is None]
+
+
 def _invert(task: Task, items: list[Item]) -> list[Item]:
     """Find the latents of the images that came without one, or take them from the checkpoint."""
-    wanted = [item for item in items if item.error is None and item.latent is None]
+    wanted = _without_latents(items, task.config)
     if not wanted:
         return items
     ids = [item.id for item in wanted]
@@ -251,9 +258,10 @@ def _reconstruct(task: Task, number: int, group: list[Item]) -> dict[str, Any]:
         task.checkpoints.save("state", {"ids": ids, "state": state, "seconds": seconds})
 
     images, masks = _stack(group, task.device)
-    latents = torch.stack([item.latent for item in group if item.latent is not None])
+    found_latents = [item.latent for item in group if item.latent is not None]
+    latents = torch.stack(found_latents).to(task.device) if found_latents else None
     shapes = task.engine.reconstruct(
-        task.engine.targets(ids, images, masks, latents.to(task.device)),
+        task.engine.targets(ids, images, masks, latents),
         task.gan,
         task.config,
         lpips=task.lpips,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,13 +29,13 @@ class Targets:
     ids: N names; they, not the order, seed the group's random numbers.
     images: (N, 3, S, S) float32 in [-1, 1].
     masks: (N, S, S) float32, 1 on the object.
-    latents: (N, D) in the generator's W.
+    latents: (N, D) in the generator's W; None where pretrained networks are taken as they are.
     """
 
     ids: list[str]
     images: Tensor
     masks: Tensor
-    latents: Tensor
+    latents: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,6 @@ class Group:
     encoder: OffsetEncoder
     perceptual: PerceptualLoss
     features: PerceptualLoss
-    inverted: Tensor
-    """What the generator makes of the targets' latents, (N, 3, S, S)."""
     random: Generator
     failures: list[str | None]
     samples: ProjectedSamples | None = None
@@ -73,6 +72,19 @@ class Group:
     @property
     def device(self) -> torch.device:
         return self.targets.images.device
+
+    @property
+    def latents(self) -> Tensor:
+        """The targets' latents, (N, D)."""
+        if self.targets.latents is None:
+            raise ValueError("latents are needed, and the targets have none")
+        return self.targets.latents
+
+    @cached_property
+    def inverted(self) -> Tensor:
+        """What the generator makes of the targets' latents, (N, 3, S, S)."""
+        with torch.no_grad(), autocast(self.device, self.config.precision):
+            return self.generate(self.latents)
 
     def active(self) -> Tensor:
         """Indices of the images that have not failed, (A,) int64."""
@@ -121,7 +133,7 @@ def new_group(
 
     Raises:
         UserError: the sizes of images, masks, latents, GAN and pretrained networks do not fit each
-            other, or the GAN has no discriminator.
+            other, there are no latents for the cycles, or the GAN has no discriminator.
     """
     count, _, size, _ = targets.images.shape
     if gan.discriminator is None:
@@ -134,7 +146,12 @@ def new_group(
             f"The images have {size} pixels, the settings {config.camera.size} and the GAN "
             f"{gan.source} {gan.generator.size}; the first two must be equal and the last not less."
         )
-    if targets.latents.shape != (count, gan.generator.style_dim):
+    if targets.latents is None and not config.forward_only:
+        raise UserError(
+            "The images come without latents, which cycles need; find them by inversion, or use "
+            "pretrained networks and no optimization.cycles."
+        )
+    if targets.latents is not None and targets.latents.shape != (count, gan.generator.style_dim):
         raise UserError(
             f"The latents have shape {tuple(targets.latents.shape)}, but {count} images and this "
             f"GAN need ({count}, {gan.generator.style_dim})."
@@ -148,16 +165,15 @@ def new_group(
     device = targets.images.device
     camera = Camera.from_config(config.camera)
     seed = group_seed(config.seed, targets.ids)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        networks = ShapeNetworks(camera, config.networks)
-        encoder = OffsetEncoder(size, config.networks, gan.generator.style_dim)
     if pretrained is not None:
         check_pretrained(pretrained, gan, config)
         networks, encoder = pretrained.shape_networks(), pretrained.offset_encoder()
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            networks = ShapeNetworks(camera, config.networks)
+            encoder = OffsetEncoder(size, config.networks, gan.generator.style_dim)
     features = discriminator_distance(gan.discriminator, config.optimization.feature_blocks)
-    with torch.no_grad(), autocast(device, config.precision):
-        inverted = match_size(gan.generator(targets.latents).float(), size)
     networks, encoder = networks.to(device), encoder.to(device)
     peers.share(networks)
     peers.share(encoder)
@@ -170,14 +186,20 @@ def new_group(
         encoder=encoder,
         perceptual=lpips or features,
         features=features,
-        inverted=inverted,
         random=Generator(device=device).manual_seed(seed),
-        failures=[
-            None if bool(torch.isfinite(latent).all()) else "its latent is not finite"
-            for latent in targets.latents
-        ],
+        failures=_unusable(targets),
         peers=peers,
     )
+
+
+def _unusable(targets: Targets) -> list[str | None]:
+    """Why images cannot be worked on, None for those that can."""
+    if targets.latents is None:
+        return [None] * len(targets.ids)
+    return [
+        None if bool(torch.isfinite(latent).all()) else "its latent is not finite"
+        for latent in targets.latents
+    ]
 
 
 def group_seed(seed: int, ids: list[str]) -> int:

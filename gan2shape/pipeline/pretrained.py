@@ -3,30 +3,29 @@
 A safetensors file with the shape networks' parameters under `depth_net.`, `albedo_net.`,
 `view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision. The
 metadata has one entry, `gan2shape`, a JSON object with `format` = "gan2shape.networks/1" and the
-fields of `Pretrained`: safetensors stores several entries in an order of its own, and equal networks
-would make different files.
+fields of `Pretrained`: safetensors stores several entries in an order of its own, and equal
+networks would make different files.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, read_safetensors
+from gan2shape.schemas.assets import NETWORKS_FILE, asset_names, asset_path
 from gan2shape.schemas.config import CameraConfig, NetworkConfig, RunConfig
 from gan2shape.schemas.errors import UserError
 
 FORMAT = "gan2shape.networks/1"
-FILE = "networks.safetensors"
 ENCODER = "encoder."
 
 
@@ -82,15 +81,15 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
     Raises `PretrainedError` or `CheckpointError` where the file is missing, broken or of another
     kind.
     """
-    path = _resolve(name_or_path)
+    path = asset_path(name_or_path, NETWORKS_FILE)
     if not path.is_file():
-        known = ", ".join(networks_names()) or "none"
+        known = ", ".join(asset_names(NETWORKS_FILE)) or "none"
         raise PretrainedError(
             f"There is no networks file {path}; give the path of one that 'gan2shape pretrain' "
             f"wrote, or the name of packaged networks ({known})."
         )
     tensors, metadata = read_safetensors(path, "pretrained networks")
-    about = json.loads(metadata.get("gan2shape", "{}"))
+    about = _json(metadata.get("gan2shape", ""))
     if about.get("format") != FORMAT:
         raise PretrainedError(
             f"{path} is not a networks file of this program (format {FORMAT!r}); give one that "
@@ -106,11 +105,20 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
             sha256=file_digest(path),
             source=str(name_or_path),
         )
-    except (KeyError, ValueError, ValidationError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise PretrainedError(
             f"{path} was written by another version of this program; make it again with "
             "'gan2shape pretrain'."
         ) from error
+
+
+def _json(text: str) -> dict[str, Any]:
+    """The JSON object in a text; empty where there is none."""
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
@@ -150,15 +158,3 @@ def parameters_of(networks: nn.Module, encoder: nn.Module) -> dict[str, Tensor]:
     """Copies of both modules' parameters under the names of the file."""
     named = {**networks.state_dict(), **{ENCODER + k: v for k, v in encoder.state_dict().items()}}
     return {name: value.detach().clone() for name, value in named.items()}
-
-
-def networks_names() -> list[str]:
-    """Networks that come with the package."""
-    root = resources.files("gan2shape.assets")
-    return sorted(p.name for p in root.iterdir() if (p / FILE).is_file())
-
-
-def _resolve(name_or_path: str | Path) -> Path:
-    if str(name_or_path) in networks_names():
-        return Path(str(resources.files("gan2shape.assets"))) / str(name_or_path) / FILE
-    return Path(name_or_path)

@@ -36,7 +36,7 @@ class Shapes:
     mask: (N, S, S) 1 where the shape covers the object in the input's view.
     view: (N, 6) rotations in radians, translations in scene units.
     light: (N, 4) ambient, diffuse, direction x and y, in [-1, 1].
-    latent: (N, D) the latents that came in.
+    latent: (N, D) the latents that came in, NaN where none did.
     reconstruction: (N, 3, S, S) the input as rendered from the above.
     failures: N reasons, None where all went well.
     losses: name to (N,) values of the final reconstruction.
@@ -103,6 +103,10 @@ def shapes_of(group: Group, clock: dict[str, float]) -> Shapes:
     masks = group.loss_masks(torch.arange(len(view), device=group.device)) * rendering.mask
     with autocast(group.device, group.config.precision):
         perceptual = group.perceptual(rendering.image, targets.images, masks).float()
+    latents = targets.latents
+    if latents is None:
+        size = (len(view), group.gan.generator.style_dim)
+        latents = torch.full(size, float("nan"), device=group.device)
     found = Shapes(
         depth=shapes.depth,
         albedo=shapes.albedo,
@@ -110,7 +114,7 @@ def shapes_of(group: Group, clock: dict[str, float]) -> Shapes:
         mask=rendering.mask * targets.masks,
         view=view,
         light=light,
-        latent=targets.latents.clone(),
+        latent=latents.clone(),
         reconstruction=rendering.image.clamp(-1, 1),
         failures=list(group.failures),
         losses={

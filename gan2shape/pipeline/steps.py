@@ -116,7 +116,7 @@ def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> Non
         pseudo, _ = estimate.pseudo_samples(index)
         with autocast(group.device, group.config.precision):
             offset = latent_offset(group, pseudo.image, index)
-            image = group.generate(group.targets.latents[index] + offset)
+            image = group.generate(group.latents[index] + offset)
             loss = masked_l1(image, pseudo.image, pseudo.mask)
             loss = loss + group.features(image, pseudo.image, pseudo.mask)
         if group.config.latent.regularize:
@@ -143,7 +143,7 @@ def collect_samples(group: Group) -> None:
             pseudo, views = estimate.pseudo_samples(index)
             with autocast(group.device, group.config.precision):
                 offset = latent_offset(group, pseudo.image, index)
-                projected = group.generate(group.targets.latents[index] + offset)
+                projected = group.generate(group.latents[index] + offset)
             projected = projected.clamp(-1, 1)
             samples.images[image, chunk] = projected.half()
             samples.masks[image, chunk] = pseudo.mask.bool()

@@ -9,11 +9,12 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gan2shape.schemas.assets import PRIORS_FILE, asset_names, asset_path
 from gan2shape.schemas.errors import UserError
 
 Range = tuple[float, float]
@@ -21,6 +22,7 @@ Six = tuple[float, float, float, float, float, float]
 Four = tuple[float, float, float, float]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+_Model = TypeVar("_Model", bound="Settings")
 When = Literal["never", "first_cycle", "later_cycles", "always"]
 
 
@@ -75,6 +77,21 @@ class LightPriorConfig(Settings):
     def _whole_gaussian(self) -> LightPriorConfig:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together")
+        return self
+
+
+class PriorsFile(Settings):
+    """What is known of a category's views and lights, as a file."""
+
+    view_prior: ViewPriorConfig | None = None
+    light_prior: LightPriorConfig | None = None
+    provenance: Any = None
+    """Where they come from, for people."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> PriorsFile:
+        if self.view_prior is None and self.light_prior is None:
+            raise ValueError("there is neither view_prior nor light_prior in it")
         return self
 
 
@@ -231,10 +248,15 @@ def preset_names() -> list[str]:
     )
 
 
-def load_config(preset: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """Read a preset by name, or a YAML file by path, and lay `overrides` over it.
+def load_config(
+    preset: str | Path,
+    overrides: dict[str, Any] | None = None,
+    priors: str | Path | None = None,
+) -> RunConfig:
+    """Read a preset by name, or a YAML file by path, and lay priors and then `overrides` over it.
 
-    `overrides` maps dotted keys to values: `{"optimization.batch": 8}`.
+    `overrides` maps dotted keys to values: `{"optimization.batch": 8}`. `priors` is a YAML file, or
+    the name of packaged ones, with the settings `view_prior` and `light_prior` and no others.
     Raises `ConfigError` with one sentence that names the file and the key.
     """
     if str(preset) in preset_names():
@@ -246,13 +268,9 @@ def load_config(preset: str | Path, overrides: dict[str, Any] | None = None) -> 
         raise ConfigError(
             f"There is no preset or YAML file {str(preset)!r}; the presets are {known}."
         )
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{preset} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{preset} must hold settings as 'key: value' lines.")
-    for dotted, value in (overrides or {}).items():
+    tree = _tree(text, preset)
+    below = {} if priors is None else _load_priors(priors)
+    for dotted, value in (below | (overrides or {})).items():
         branch = tree
         *parents, leaf = dotted.split(".")
         for key in parents:
@@ -260,10 +278,45 @@ def load_config(preset: str | Path, overrides: dict[str, Any] | None = None) -> 
             if not isinstance(branch, dict):
                 raise ConfigError(f"Setting {dotted!r} does not exist: {key!r} is a single value.")
         branch[leaf] = value
+    return _validated(RunConfig, tree, preset)
+
+
+def _load_priors(name_or_path: str | Path) -> dict[str, Any]:
+    """The settings that a priors file tells, by dotted keys."""
+    path = asset_path(name_or_path, PRIORS_FILE)
     try:
-        return RunConfig.model_validate(tree)
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        known = ", ".join(asset_names(PRIORS_FILE)) or "none"
+        raise ConfigError(
+            f"The priors {str(name_or_path)!r} cannot be read; give a file that 'gan2shape priors' "
+            f"wrote, or the name of packaged priors ({known})."
+        ) from error
+    found = _validated(PriorsFile, _tree(text, path), path)
+    parts = {"view_prior": found.view_prior, "light_prior": found.light_prior}
+    return {
+        f"{name}.{key}": value
+        for name, part in parts.items()
+        if part is not None
+        for key, value in part.model_dump(exclude_unset=True).items()
+    }
+
+
+def _tree(text: str, source: str | Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source} must hold settings as 'key: value' lines.")
+    return tree
+
+
+def _validated(model: type[_Model], tree: dict[str, Any], source: str | Path) -> _Model:
+    try:
+        return model.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         problem = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"{preset}: {where}: {problem}.") from error
+        raise ConfigError(f"{source}: {where}: {problem}.") from error

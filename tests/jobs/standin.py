@@ -80,13 +80,12 @@ def reconstruct(
 ) -> SimpleNamespace:
     """Adds up seeded noise over steps, so that a lost or repeated step shows in the result."""
     total = iterations_total(config, pretrained is not None)
-    cycle = config.optimization.cycles[0]
     key = "\n".join([str(config.seed), *sorted(targets.ids)]).encode()
     base = int.from_bytes(hashlib.sha256(key).digest()[:4], "big")
     done = 0 if state is None else state["done"]
     relief = torch.zeros(len(targets.ids)) if state is None else state["relief"]
     while done < total:
-        for _ in range(cycle.step1):
+        for _ in range(config.optimization.cycles[0].step1):
             done += 1
             noise = torch.Generator().manual_seed(base + done)
             relief = relief + torch.rand(1, generator=noise) * 1e-4
@@ -102,7 +101,9 @@ def reconstruct(
         mask=targets.masks,
         view=torch.zeros(count, 6),
         light=torch.zeros(count, 4),
-        latent=targets.latents,
+        latent=torch.full((count, LATENT), torch.nan)
+        if targets.latents is None
+        else targets.latents,
         reconstruction=targets.images,
         failures=["its samples are all alike" if BAD in name else None for name in targets.ids],
         losses={"photometric": relief},

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -97,3 +98,32 @@ def test_a_record_from_before_there_were_networks_opens(tmp_path: Path) -> None:
     assert tree.pop("networks", "absent") is None
     file.write_text(yaml.safe_dump(tree))
     assert store.open_run(run.path).record == run.record
+
+
+FORWARD = {"optimization.cycles": [], "shard_size": 4}
+
+
+def test_a_forward_pass_looks_for_no_latents(tmp_path: Path) -> None:
+    request = make_request(tmp_path, config=standin.tiny_config(**FORWARD))
+    standin.write_images(tmp_path / "images", 3)
+
+    def make_engine() -> Any:
+        def invert(*args: Any, **options: Any) -> Any:
+            raise AssertionError("nothing needs latents")
+
+        return replace(standin.make_engine(), invert=invert)
+
+    run, _ = prepare(request, Execution("cpu"), make_engine)
+    assert run_shard(run.path, 0, "cpu", make_engine).fatal is None
+    rows = store.read_metrics(run).to_pylist()
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert [row["inversion_l1"] for row in rows] == [None] * 3
+    assert np.isnan(store.read_rows(run.path, "latent", slice(0, 3))).all()
+    assert np.isfinite(store.read_rows(run.path, "depth", slice(0, 3))).all()
+
+
+def test_without_networks_something_must_be_fitted(tmp_path: Path) -> None:
+    config = standin.tiny_config(**FORWARD)
+    with pytest.raises(UserError, match="nothing would be fitted; give pretrained networks"):
+        make_run(tmp_path, config=config, networks=None)
+    assert not (tmp_path / "run").exists()

@@ -54,6 +54,50 @@ def test_wrong_settings_are_named(overrides: dict[str, object], message: str) ->
         load_config("heads64", {"seed": 0, **overrides})
 
 
+PRIORS = """# Found in 256 images.
+view_prior:
+  mean: [0.1, 0.0, 0.0, 0.0, 0.0, 0.0]
+  std: [0.2, 0.4, 0.05, 0.0, 0.0, 0.0]
+light_prior:
+  mean: [0.0, 0.2, 0.1, 0.3]
+  std: [0.1, 0.1, 0.2, 0.2]
+provenance: {images: 256}
+"""
+
+
+def test_priors_lie_over_the_preset_and_under_the_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "priors.yaml"
+    file.write_text(PRIORS)
+    plain, config = load_config("cars128"), load_config("cars128", priors=file)
+    assert config.view_prior.mean[0] == 0.1 != plain.view_prior.mean[0]
+    assert config.view_prior.std == (0.2, 0.4, 0.05, 0.0, 0.0, 0.0)
+    assert config.light_prior.std == (0.1, 0.1, 0.2, 0.2)
+    assert config.light_prior.x == plain.light_prior.x  # not in the file
+    assert config.optimization == plain.optimization
+    changed = load_config("cars128", {"view_prior.std": [1, 1, 1, 0, 0, 0]}, file)
+    assert changed.view_prior.std[0] == 1
+    assert changed.view_prior.mean == config.view_prior.mean
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PRIORS + "seed: 1\n", "priors.yaml: seed: unknown setting"),
+        ("view_prior: {stdd: 1}", "priors.yaml: view_prior.stdd: unknown setting"),
+        ("light_prior: {mean: [0, 0, 0, 0]}", "priors.yaml: light_prior: .*mean and std"),
+        ("provenance: none", "neither view_prior nor light_prior"),
+        ("- 1", "'key: value' lines"),
+        (None, "cannot be read"),
+    ],
+)
+def test_wrong_priors_are_named(tmp_path: Path, text: str | None, message: str) -> None:
+    file = tmp_path / "priors.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config("heads64", priors=file)
+
+
 def test_yaml_files_are_read_and_broken_ones_are_named(tmp_path: Path) -> None:
     good = tmp_path / "mine.yaml"
     good.write_text("name: mine\ngroup_size: 2\nshard_size: 2\n")

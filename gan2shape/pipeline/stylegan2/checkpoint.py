@@ -15,7 +15,6 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.stylegan2.generator import Generator
+from gan2shape.schemas.assets import GAN_FILE, asset_names, asset_path
 from gan2shape.schemas.errors import UserError
 
 FORMAT = "gan2shape.stylegan2/1"
@@ -60,21 +60,6 @@ class Gan:
         return Gan(self.generator, self.discriminator, self.sha256, self.source, average)
 
 
-def asset_names() -> list[str]:
-    """Weights that come with the package."""
-    root = resources.files("gan2shape.assets")
-    return sorted(p.name for p in root.iterdir() if (p / "gan.safetensors").is_file())
-
-
-def resolve(name_or_path: str | Path) -> Path:
-    """The file that `load_gan` reads: a packaged one by its name, or any by its path."""
-    if str(name_or_path) in asset_names():
-        return (
-            Path(str(resources.files("gan2shape.assets"))) / str(name_or_path) / "gan.safetensors"
-        )
-    return Path(name_or_path)
-
-
 def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) -> Gan:
     """Load weights in either format.
 
@@ -90,11 +75,11 @@ def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) ->
     Raises:
         CheckpointError: the file is missing, broken, unsafe, or not of a StyleGAN2.
     """
-    path = resolve(name_or_path)
+    path = asset_path(name_or_path, GAN_FILE)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the StyleGAN2 weights file itself.")
     if not path.exists():
-        packaged = ", ".join(asset_names())
+        packaged = ", ".join(asset_names(GAN_FILE))
         raise CheckpointError(
             f"There is no StyleGAN2 weights file {path}; give a .pt or .safetensors path or one "
             f"of: {packaged}."
