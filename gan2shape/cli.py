@@ -638,16 +638,18 @@ def gan_sample(
 @gan.command("convert")
 @click.argument("weights", metavar="WEIGHTS")
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-def gan_convert(weights: str, target: Path) -> None:
+@click.option("--half", is_flag=True, help="Half precision, for half the size (.safetensors only).")
+def gan_convert(weights: str, target: Path, half: bool) -> None:
     """Write WEIGHTS to FILE in the format of its ending: .safetensors (ours) or .pt (rosinality's).
 
     \b
-    Example:
+    Examples:
       gan2shape gan convert faces.pt faces.safetensors
+      gan2shape gan convert my-gan/gan.safetensors small.safetensors --half
     """
     from gan2shape.jobs.gan_show import convert
 
-    convert(weights, target)
+    convert(weights, target, half)
     click.echo(str(target))
 
 

@@ -84,22 +84,22 @@ def write_grid(path: Path, images: Tensor, columns: int = GRID) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def write_weights(path: Path, gan: Gan) -> None:
-    """Write weights in our own format; readers see the old file or the new one."""
+def write_weights(path: Path, gan: Gan, half: bool = False) -> None:
+    """Write weights in our own format (see `save_gan`); readers see the old file or the new one."""
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
-        save_gan(gan, temporary)
+        save_gan(gan, temporary, half=half)
         temporary.chmod(0o644)  # safetensors makes files that only their owner reads
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def convert(source: str, target: Path) -> None:
+def convert(source: str, target: Path, half: bool = False) -> None:
     """Write the weights of `source` (any format that `load_gan` reads) in the format of `target`.
 
-    `.safetensors` is our own format, `.pt` that of the rosinality port; a generator alone stays
-    alone. Raises `CheckpointError`.
+    `.safetensors` is our own format (in half precision with `half`), `.pt` that of the rosinality
+    port; a generator alone stays alone. Raises `CheckpointError`.
     """
     if target.suffix not in (".pt", ".safetensors"):
         raise CheckpointError(
@@ -109,8 +109,10 @@ def convert(source: str, target: Path) -> None:
         raise CheckpointError(f"{target} cannot be written; name a file in an existing folder.")
     gan = load_gan(source, require_discriminator=False)
     if target.suffix == ".safetensors":
-        write_weights(target, gan)
+        write_weights(target, gan, half)
         return
+    if half:
+        raise CheckpointError(f"--half is for .safetensors files, and {target} is none.")
     temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
     try:
         export_rosinality(gan, temporary)

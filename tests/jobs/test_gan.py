@@ -364,6 +364,17 @@ def test_mistakes_get_one_sentence(command, folder, tmp_path, trained, arguments
     assert len(err.strip().splitlines()) == 1
 
 
+def test_half_precision_halves_the_file_and_hardly_changes_pictures(trained, tmp_path):
+    half, z = tmp_path / "half.safetensors", torch.randn(4, 8)
+    convert(str(trained), half, half=True)
+    assert half.stat().st_size < 0.6 * Path(trained).stat().st_size
+    pictures = []
+    for path in (trained, half):
+        generator = load_gan(path).generator
+        pictures.append(generator(generator.mapping(z)))
+    torch.testing.assert_close(pictures[0], pictures[1], rtol=0, atol=1 / 127.5)
+
+
 def test_convert_and_back_gives_the_same_weights(trained, tmp_path):
     convert(str(trained), tmp_path / "x.pt")
     assert set(torch.load(tmp_path / "x.pt", weights_only=True)) == {"g_ema", "d", "latent_avg"}
