@@ -20,15 +20,9 @@ from PIL import Image
 
 from gan2shape.jobs.engine import Engine
 from gan2shape.jobs.latents import load_latents
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
-from gan2shape.pipeline.pretrained import (
-    Pretrained,
-    load_pretrained,
-    parameters_of,
-    pretrained_bytes,
-)
-from gan2shape.schemas.config import CameraConfig, NetworkConfig, RunConfig, load_config
+from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
+from gan2shape.schemas.config import RunConfig, load_config
+from tests.networks import tiny_networks
 
 SIZE = 32
 LATENT = 8
@@ -199,19 +193,9 @@ def write_weights(folder: Path) -> str:
     return str(path)
 
 
-def tiny_networks(gan_sha256: str, style_dim: int = LATENT, size: int = SIZE) -> Pretrained:
-    """Networks of random parameters for a GAN."""
-    camera, options = CameraConfig(size=size), NetworkConfig(width=8)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        networks = ShapeNetworks(Camera.from_config(camera), options)
-        encoder = OffsetEncoder(size, options, style_dim)
-    return Pretrained(parameters_of(networks, encoder), options, camera, style_dim, gan_sha256)
-
-
 def write_networks(folder: Path, **changes: Any) -> str:
     """A networks file for the weights that `write_weights` writes, or another with `changes`."""
-    networks = tiny_networks(hashlib.sha256(b"weights").hexdigest())
+    networks = tiny_networks(hashlib.sha256(b"weights").hexdigest(), LATENT, SIZE)
     path = folder / "networks.safetensors"
     path.write_bytes(pretrained_bytes(replace(networks, **changes)))
     return str(path)

@@ -17,6 +17,7 @@ from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.schemas.config import CameraConfig, NetworkConfig
 from gan2shape.schemas.errors import UserError
 from tests.jobs import standin
+from tests.networks import tiny_networks
 
 
 def make_request(folder: Path, **changes: Any) -> Request:
@@ -64,7 +65,7 @@ def test_networks_are_recorded_and_reach_the_optimisation(tmp_path: Path) -> Non
 
 def test_other_networks_in_their_place_stop_the_run(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    parameters = standin.tiny_networks("").parameters
+    parameters = tiny_networks("", standin.LATENT, standin.SIZE).parameters
     standin.write_networks(tmp_path, parameters={k: v + 1 for k, v in parameters.items()})
     with pytest.raises(UserError, match="are not those that"):
         check_weights(run, standin.make_engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from gan2shape.pipeline.steps import fit_views
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from tests.networks import tiny_networks
 
 SETTINGS: dict[str, Any] = {
     "networks": {"width": 8},
@@ -234,3 +236,58 @@ def test_images_of_a_larger_gan_are_reduced(targets: Targets) -> None:
     shapes = reconstruct(small, large, _config())
     assert shapes.failures == [None, None]
     assert shapes.depth.shape == (2, 64, 64)
+
+
+def test_pretrained_networks_without_cycles_give_what_they_see(gan: Gan, targets: Targets) -> None:
+    pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
+    config = _config(optimization={"cycles": []}, precision="float32")
+    calls: list[str] = []
+    hook = gan.generator.register_forward_pre_hook(lambda *given: calls.append("generator"))
+    try:
+        shapes = reconstruct(
+            replace(targets, latents=None),
+            gan,
+            config,
+            pretrained=pretrained,
+            on_progress=lambda name, done, total: calls.append(name),
+        )
+    finally:
+        hook.remove()
+    assert not calls
+    networks = pretrained.shape_networks()
+    with torch.no_grad():
+        for name in ("depth", "albedo", "view", "light"):
+            assert torch.equal(getattr(shapes, name), getattr(networks, name)(targets.images)), name
+    assert shapes.failures == [None, None]
+    assert shapes.latent.shape == targets.latents.shape  # type: ignore[union-attr]
+    assert shapes.latent.isnan().all()
+    assert all(loss.isfinite().all() for loss in shapes.losses.values())
+    assert shapes.seconds == {}
+
+
+def test_cycles_go_on_from_pretrained_networks(gan: Gan, targets: Targets) -> None:
+    pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
+    config = _config()
+    calls: list[tuple[str, int, int]] = []
+    reconstruct(
+        targets,
+        gan,
+        config,
+        pretrained=pretrained,
+        on_progress=lambda *call: calls.append(call),
+    )
+    total = iterations_total(config, True)
+    assert total == iterations_total(config) - config.ellipsoid.iterations
+    assert calls[0] == ("cycle 1/2, albedo", 1, total)
+    assert calls[-1] == ("cycle 2/2, shape", total, total)
+    group = new_group(targets, gan, config, pretrained=pretrained)
+    for name, value in group.encoder.state_dict().items():
+        assert torch.equal(value, pretrained.parameters[f"encoder.{name}"])
+
+
+def test_what_does_not_fit_pretrained_networks_is_explained(gan: Gan, targets: Targets) -> None:
+    foreign = tiny_networks("0" * 64, gan.generator.style_dim, 64)
+    with pytest.raises(UserError, match="another GAN"):
+        reconstruct(targets, gan, _config(), pretrained=foreign)
+    with pytest.raises(UserError, match="without latents, which cycles need"):
+        reconstruct(replace(targets, latents=None), gan, _config())

@@ -1,0 +1,148 @@
+"""Networks files: what is written is read back, and whatever is wrong with one is said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from gan2shape.pipeline.pretrained import (
+    FORMAT,
+    Pretrained,
+    PretrainedError,
+    check_pretrained,
+    load_pretrained,
+    parameters_of,
+    pretrained_bytes,
+)
+from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
+from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.errors import UserError
+from tests.networks import tiny_networks
+
+SIZE, STYLE = 32, 16
+
+
+@pytest.fixture(scope="module")
+def networks() -> Pretrained:
+    return tiny_networks("ab" * 32, STYLE, SIZE)
+
+
+def test_what_is_written_is_read_back_within_half_precision(
+    networks: Pretrained, tmp_path: Path
+) -> None:
+    file = tmp_path / "networks.safetensors"
+    file.write_bytes(pretrained_bytes(networks))
+    again = load_pretrained(file)
+    assert again.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert again.source == str(file)
+    for name in ("networks", "camera", "style_dim", "gan_sha256"):
+        assert getattr(again, name) == getattr(networks, name)
+    assert again.parameters.keys() == networks.parameters.keys()
+    for name, value in networks.parameters.items():
+        assert again.parameters[name].dtype == torch.float32
+        torch.testing.assert_close(again.parameters[name], value, rtol=2**-11, atol=2**-24)
+
+    images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        for first, second in zip(_outputs(networks, images), _outputs(again, images), strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-2)
+            assert first.std() > 0
+    assert pretrained_bytes(again) == file.read_bytes()
+
+
+def _outputs(networks: Pretrained, images: torch.Tensor) -> list[torch.Tensor]:
+    shape, encoder = networks.shape_networks(), networks.offset_encoder()
+    parts = (shape.depth, shape.albedo, shape.view, shape.light, encoder)
+    return [part(images) for part in parts]
+
+
+def test_networks_are_made_without_touching_the_random_numbers(networks: Pretrained) -> None:
+    before = torch.random.get_rng_state()
+    made = parameters_of(networks.shape_networks(), networks.offset_encoder())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert made.keys() == networks.parameters.keys()
+    assert all(torch.equal(value, made[name]) for name, value in networks.parameters.items())
+
+
+def _as_file(**about: Any) -> bytes:
+    return save({"a": torch.zeros(1)}, metadata={"gan2shape": json.dumps(about)})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no networks file .*'gan2shape pretrain'.*packaged networks"),
+        (b"nothing of the kind", "not a readable safetensors file of pretrained networks"),
+        (save({"a": torch.zeros(1)}), "not a networks file of this program"),
+        (save({"a": torch.zeros(1)}, metadata={"gan2shape": "["}), "not a networks file"),
+        (save({"a": torch.zeros(1)}, metadata={"gan2shape": "[]"}), "not a networks file"),
+        (_as_file(format="gan2shape.networks/0"), "not a networks file"),
+        (_as_file(format=FORMAT), "another version"),
+        (
+            _as_file(
+                format=FORMAT, networks={"widht": 8}, camera={}, style_dim=16, gan_sha256="ab"
+            ),
+            "another version",
+        ),
+        (
+            _as_file(format=FORMAT, networks={}, camera={}, style_dim=None, gan_sha256="ab"),
+            "another version",
+        ),
+    ],
+    ids=["absent", "noise", "bare", "json", "list", "format", "empty", "setting", "size"],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "networks.safetensors"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        load_pretrained(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_of_other_networks(networks: Pretrained) -> None:
+    wider = replace(networks, networks=networks.networks.model_copy(update={"width": 16}))
+    with pytest.raises(PretrainedError, match="does not hold the networks"):
+        wider.shape_networks()
+    longer = replace(networks, style_dim=STYLE + 1)
+    with pytest.raises(PretrainedError, match="does not hold the networks"):
+        longer.offset_encoder()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda config, gan: (config, replace(gan, sha256="cd" * 32)),
+            "another GAN than tiny.*--gan",
+        ),
+        (
+            lambda config, gan: (_with(config, "camera", fov_degrees=12.0), gan),
+            r"camera.fov_degrees 10.0, not 12.0; use '--set camera.fov_degrees=10.0'",
+        ),
+        (lambda config, gan: (_with(config, "networks", width=9), gan), "networks.width 8, not 9"),
+    ],
+)
+def test_networks_of_another_gan_or_other_settings(
+    networks: Pretrained, change: Callable[[RunConfig, Gan], tuple[RunConfig, Gan]], message: str
+) -> None:
+    channels = dict.fromkeys((4, 8, 16, 32), 8)
+    gan = Gan(Generator(SIZE, STYLE, 2, channels), Discriminator(SIZE, channels), "ab" * 32, "tiny")
+    config = RunConfig(camera=networks.camera, networks=networks.networks)
+    check_pretrained(networks, gan, config)
+    changed, other = change(config, gan)
+    with pytest.raises(PretrainedError, match=message):
+        check_pretrained(networks, other, changed)
+
+
+def _with(config: RunConfig, part: str, **changes: Any) -> RunConfig:
+    return config.model_copy(update={part: getattr(config, part).model_copy(update=changes)})
