@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
+_PRIORS = click.option(
+    "--priors",
+    metavar="PRIORS",
+    help="Spread of views and lights in place of the preset's: a file that 'gan2shape priors' "
+    "wrote, or the name of packaged ones.",
+)
 _execution = [
     click.option(
         "--workers",
@@ -124,12 +130,7 @@ def cli() -> None:
     help="Start from networks that 'gan2shape pretrain' wrote for this GAN: a file, or the name of "
     "packaged ones.",
 )
-@click.option(
-    "--priors",
-    metavar="PRIORS",
-    help="Spread of views and lights in place of the preset's: a file that 'gan2shape priors' "
-    "wrote, or the name of packaged ones.",
-)
+@_PRIORS
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
 @click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
 @click.option("--group-size", type=click.IntRange(min=1), help="Images that share network weights.")
@@ -232,6 +233,7 @@ def reconstruct(
     metavar="KEY=VALUE",
     help="Change one setting, such as optimization.batch=8; may be repeated.",
 )
+@_PRIORS
 @click.option(
     "--networks", metavar="NETWORKS", help="Networks to go on from, in place of an ellipsoid."
 )
@@ -273,6 +275,7 @@ def pretrain(
     out: Path,
     preset: str,
     settings: tuple[str, ...],
+    priors: str | None,
     networks: str | None,
     masks: str | None,
     latents: str | None,
@@ -292,7 +295,7 @@ def pretrain(
     \b
     Examples:
       gan2shape pretrain photos/ --gan my-gan/gan.safetensors --out my-networks
-      gan2shape pretrain heads/ --gan heads64 --out networks --limit 200
+      gan2shape pretrain heads/ --gan heads64 --priors priors.yaml --out networks
     """
     from gan2shape.jobs.pretrain import Request
     from gan2shape.jobs.pretrain import pretrain as train
@@ -311,7 +314,7 @@ def pretrain(
         source=source,
         gan=gan,
         out=out,
-        config=load_config(preset, overrides),
+        config=load_config(preset, overrides, priors),
         masks=masks,
         latents=latents,
         lpips=lpips,

@@ -13,12 +13,10 @@ The training directory:
 
 from __future__ import annotations
 
-import fcntl
 import json
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.files import storage_error, write_whole
+from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.gan_data import Pixels, dataset, subset, to_images
 from gan2shape.jobs.gan_quality import PART, RealImages
 from gan2shape.jobs.gan_request import Request, check_settings, resume_key, write_settings
@@ -102,17 +100,12 @@ def train(
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out} is a file; name a directory with --out.")
     out.mkdir(parents=True, exist_ok=True)
+    busy = f"Another process trains in {out}; wait for it, stop it, or choose another --out."
     try:
-        with _alone(out):
+        with only_process(out / LOCK, busy):
             _train(request, on_progress or (lambda status: None), on_note or (lambda text: None))
     except OSError as error:
-        problem = storage_error(error, out)
-        if problem is None:
-            raise
-        sentence = str(problem).split("; make room")[0]
-        raise TrainingError(
-            f"{sentence}; make room or change the permissions, then give the command again."
-        ) from error
+        raise storage_error(error, out, "give the command again") or error from error
     return out / WEIGHTS
 
 
@@ -292,16 +285,3 @@ def _diverged(images: int, out: Path) -> TrainingError:
         f"the command again with a lower --lr or a higher --r1; it goes on from the checkpoint in "
         f"{out}."
     )
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keeps other processes from training in the same directory; released at death."""
-    with open(out / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TrainingError(
-                f"Another process trains in {out}; wait for it, stop it, or choose another --out."
-            ) from None
-        yield

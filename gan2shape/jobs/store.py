@@ -13,8 +13,8 @@ import io
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import tensorstore
 import yaml
 
-from gan2shape.jobs.files import TEMPORARY, sync_folder, write_whole
+from gan2shape.jobs.files import TEMPORARY, only_process, sync_folder, write_whole
 from gan2shape.jobs.plan import RunPlan, ShardPlan, make_plan
 from gan2shape.schemas.config import RunConfig, settings_digest
 from gan2shape.schemas.errors import UserError
@@ -242,26 +242,15 @@ def read_latents(run: Run, plan: ShardPlan) -> npt.NDArray[np.float32] | None:
     return np.array(latents[plan.start : plan.stop])
 
 
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: Path) -> AbstractContextManager[None]:
     """Hold the run for this process, so that two commands never work on it at once.
 
-    The lock goes with the process, however it ends. Raises `RunError` when another holds it.
+    Entering raises `UserError` when another process holds it.
     """
-    try:
-        lock = open(run / "lock", "w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise RunError(f"{run} cannot be written: {error.strerror}.") from error
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"Another gan2shape process works on {run}; see 'gan2shape status {run}'."
-            ) from None
-        except OSError:
-            pass  # a file system without locks: go on without
-        yield
+    return only_process(
+        run / "lock",
+        f"Another gan2shape process works on {run}; see 'gan2shape status {run}'.",
+    )
 
 
 def is_locked(run: Path) -> bool:

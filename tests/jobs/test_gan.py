@@ -25,6 +25,7 @@ from gan2shape.jobs.gan_show import convert, describe, draw
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.pipeline.stylegan2.fid import load_inception
 from gan2shape.pipeline.stylegan2.training import TrainingError
+from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.gan_training import training_config
 from tests.inception import TinyInception, write_script
 
@@ -207,7 +208,7 @@ def test_one_process_at_a_time(folder, tmp_path):
     asked = request(folder, tmp_path / "out", images=8)
 
     def again(status: Status) -> None:
-        with pytest.raises(TrainingError, match="Another process"):
+        with pytest.raises(UserError, match="Another process"):
             train(asked)
 
     train(asked, again)

@@ -16,6 +16,7 @@ import yaml
 from gan2shape.jobs import store
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.shard import run_shard
+from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import FAILED, METRICS_SCHEMA
 from tests.jobs import standin
 from tests.jobs.content import shard_content
@@ -260,7 +261,7 @@ def test_lock_keeps_a_second_command_out(run):
     assert not store.is_locked(run.path)
     with store.locked(run.path):
         assert store.is_locked(run.path)
-        with pytest.raises(store.RunError, match="Another gan2shape"), store.locked(run.path):
+        with pytest.raises(UserError, match="Another gan2shape"), store.locked(run.path):
             pass
     assert not store.is_locked(run.path)
     with store.locked(run.path):
