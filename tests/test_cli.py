@@ -13,7 +13,12 @@ import pytest
 import yaml
 
 from gan2shape.cli import INTERRUPTED, main
+from gan2shape.jobs.store import open_run
+from gan2shape.pipeline.pretrained import pretrained_bytes
+from gan2shape.pipeline.stylegan2.checkpoint import load_gan
+from gan2shape.schemas.assets import GAN_FILE, asset_path
 from tests.jobs import standin
+from tests.networks import tiny_networks
 
 
 def call(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
@@ -61,12 +66,17 @@ def test_version(command):
         ("reconstruct {img} --gan heads64 --out r --set batch", "KEY=VALUE"),
         ("reconstruct {img} --gan heads64 --out r --set a.b=1", "unknown"),
         ("reconstruct {img} --gan heads64 --out r --set seed=[", "YAML"),
+        ("reconstruct {img} --gan heads64 --out r --networks x.st", "no networks file x.st"),
+        ("reconstruct {img} --gan heads64 --out r --networks {gan}", "not a networks file"),
+        ("reconstruct {img} --gan heads64 --out r --priors x.yaml", "The priors 'x.yaml'"),
+        ("reconstruct {img} --gan heads64 --out r --preset heads64-forward", "--networks"),
         ("synth heads --out {tmp}/h --seeds 5:2", "5:2"),
     ],
 )
-def test_mistakes_get_one_sentence(command, tmp_path, arguments, sentence):
+def test_mistakes_get_one_sentence(command, monkeypatch, tmp_path, arguments, sentence):
     image = standin.write_images(tmp_path / "img", 1)
-    fill = {"tmp": tmp_path, "img": image}
+    monkeypatch.chdir(tmp_path)
+    fill = {"tmp": tmp_path, "img": image, "gan": asset_path("heads64", GAN_FILE)}
     code, _, err = command(*(word.format(**fill) for word in arguments.split()))
     assert code == 1
     assert sentence.format(**fill) in err
@@ -102,6 +112,28 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
+
+
+def test_a_run_from_networks_and_priors(command, monkeypatch, tmp_path):
+    """The run is made, and not computed: others tell how that goes."""
+    images = standin.write_images(tmp_path / "images", 1)
+    gan = load_gan("heads64")
+    networks, priors = tmp_path / "networks.safetensors", tmp_path / "priors.yaml"
+    pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, gan.generator.size)
+    networks.write_bytes(pretrained_bytes(pretrained))
+    priors.write_text("view_prior: {mean: [0.1, 0, 0, 0, 0, 0]}")
+    monkeypatch.setattr("gan2shape.cli._execute", lambda run, execution: None)
+    options = ["--gan", "heads64", "--preset", "heads64-forward", "--out", tmp_path / "run"]
+    options += ["--networks", networks, "--priors", priors, "--set", "view_prior.view_scale=2"]
+    code, out, err = command("reconstruct", images, *options)
+    assert (code, err) == (0, "")
+    assert "1 images" in out
+    record = open_run(tmp_path / "run").record
+    assert (record.config.view_prior.mean[0], record.config.view_prior.view_scale) == (0.1, 2)
+    assert record.config.networks == pretrained.networks
+    assert record.networks is not None
+    assert record.networks.path == str(networks)
+    assert record.inputs["priors"] == str(priors)
 
 
 def test_a_run_stopped_by_ctrl_c_and_resumed(command, tmp_path):

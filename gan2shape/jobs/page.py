@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -23,6 +24,7 @@ from gan2shape.jobs.comparison import (
     table_rows,
     title,
 )
+from gan2shape.jobs.store import RunRecord, Weights
 from gan2shape.jobs.summary import AXES, STAGES, STEPS, RunSummary, manifest_rows
 
 SHOWN_FAILURES = 100
@@ -74,7 +76,8 @@ def _run_view(summary: RunSummary, limit: int) -> dict[str, Any]:
         "preset": record.config.name,
         "size": record.config.camera.size,
         "created": record.created.replace("T", " ").replace("+00:00", " UTC"),
-        "gan_sha256": record.gan.sha256,
+        "weights": [(name, weights.sha256) for name, weights in _weights(record)],
+        "priors": Path(record.inputs.get("priors") or "").name,
         "tiles": _tiles(summary),
         "gallery": entries,
         "has_truth": any(entry.pictures["truth"] for entry in entries),
@@ -262,11 +265,11 @@ def _provenance(summary: RunSummary) -> list[tuple[str, str]]:
     rows = [
         ("Run", str(summary.run.path)),
         ("Images", str(record.inputs.get("source") or "")),
-        ("GAN", f"{record.gan.path} (SHA-256 {record.gan.sha256})"),
-    ]
-    if record.lpips:
-        rows.append(("LPIPS", f"{record.lpips.path} (SHA-256 {record.lpips.sha256})"))
-    rows += [
+        *(
+            (f"{n[0].upper()}{n[1:]}", f"{w.path} (SHA-256 {w.sha256})")
+            for n, w in _weights(record)
+        ),
+        ("Priors", str(record.inputs.get("priors") or "")),
         ("Started", record.created),
         ("Seed", str(record.config.seed)),
         ("Manifest", f"SHA-256 {record.manifest_sha256}"),
@@ -275,6 +278,12 @@ def _provenance(summary: RunSummary) -> list[tuple[str, str]]:
         ("Versions", _listed(record.versions)),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _weights(record: RunRecord) -> list[tuple[str, Weights]]:
+    """All that the run takes weights from, by names for people."""
+    found = {"GAN": record.gan, "networks": record.networks, "LPIPS": record.lpips}
+    return [(name, weights) for name, weights in found.items() if weights]
 
 
 def _listed(values: dict[str, Any]) -> str:

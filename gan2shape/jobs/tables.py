@@ -76,7 +76,7 @@ def comma_separated(summaries: Sequence[RunSummary]) -> str:
     columns += [f"{score}_{statistic}" for score in scores for statistic in statistics]
     columns += ["side_ratio", "mad_ratio", "images", "done", "failed", "left"]
     columns += ["seconds_per_image", "peak_memory_mb", "yaw_std_predicted", "yaw_std_sampled"]
-    columns += ["config_hash", "gan_sha256"]
+    columns += ["config_hash", "gan_sha256", "networks_sha256"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -103,6 +103,7 @@ def comma_separated(summaries: Sequence[RunSummary]) -> str:
                 "yaw_std_sampled": summary.rotation.prior_std[1],
                 "config_hash": record.config_hash,
                 "gan_sha256": record.gan.sha256,
+                "networks_sha256": record.networks and record.networks.sha256,
             }
         writer.writerow(line)
     return text.getvalue()

@@ -44,6 +44,8 @@ class Given:
     """Shards (of two images) that are committed; all of them by default."""
     truth: bool = True
     names: tuple[str, ...] = ()
+    networks: store.Weights | None = None
+    priors: str | None = None
 
 
 def true_depth(index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +91,8 @@ def make_run(path: Path, images: Path, given: Given) -> Path:
         images=len(found),
         latent_size=4,
         manifest_sha256="",
+        networks=given.networks,
+        inputs={"priors": given.priors},
         created="2026-01-02T03:04:05+00:00",
     )
     run = store.create_run(path, record, found.manifest(2))
@@ -215,6 +219,24 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(tmp_path: Path) -> None
     assert page.count("<svg") == 4
     shown = 4 * len(pictures.COLUMNS) + 1  # and the input of the failed one
     assert page.count("<img") == shown
+
+
+def test_all_that_a_run_started_from_is_named(tmp_path: Path) -> None:
+    networks = store.Weights("/far/networks.safetensors", "cd34" * 16)
+    run = build(tmp_path, Given(networks=networks, priors="/far/priors.yaml"))
+    page = write_report([run]).read_text()
+    assert "· GAN <code" in page
+    assert f'· networks <code title="{networks.sha256}">cd34cd34cd34</code> · priors' in page
+    assert f"<dt>Networks</dt><dd>/far/networks.safetensors (SHA-256 {networks.sha256})" in page
+    assert "<dt>Priors</dt><dd>/far/priors.yaml</dd>" in page
+    text = (run / "report" / "report.csv").read_text()
+    assert [line["networks_sha256"] for line in csv.DictReader(io.StringIO(text))][-1] == (
+        networks.sha256
+    )
+    plain = write_report([build(tmp_path / "plain", Given())]).read_text()
+    assert "Networks</dt>" not in plain
+    assert "Priors</dt>" not in plain
+    assert "· priors" not in plain
 
 
 def test_pictures_show_what_they_say(tmp_path: Path) -> None:

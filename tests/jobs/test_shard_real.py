@@ -12,10 +12,13 @@ from PIL import Image
 
 from gan2shape.jobs import store
 from gan2shape.jobs.checkpoints import Checkpoints
+from gan2shape.jobs.images import load_image
 from gan2shape.jobs.runs import Execution, Request, prepare
 from gan2shape.jobs.shard import run_shard
+from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
-from gan2shape.schemas.config import load_config
+from gan2shape.schemas.config import RunConfig, load_config
+from tests.networks import tiny_networks
 
 SETTINGS: dict[str, Any] = {
     "mask": "background",
@@ -56,9 +59,11 @@ def source(tmp_path_factory) -> Path:
     return folder
 
 
-def make_run(source: Path, out: Path) -> store.Run:
-    config = load_config("heads64", SETTINGS)
-    request = Request(str(source), "heads64", out, config, spread=False)
+def make_run(
+    source: Path, out: Path, config: RunConfig | None = None, networks: str | None = None
+) -> store.Run:
+    config = config or load_config("heads64", SETTINGS)
+    request = Request(str(source), "heads64", out, config, networks=networks, spread=False)
     return prepare(request, Execution(device="cpu"))[0]
 
 
@@ -105,3 +110,29 @@ def test_a_shard_and_going_on_from_its_real_checkpoints(source, tmp_path, monkey
     for name, values in arrays.items():
         again = store.read_rows(cut.path, name, slice(0, 4))
         np.testing.assert_array_equal(again, values, err_msg=name)
+
+
+def test_a_forward_pass_of_pretrained_networks(source, tmp_path):
+    gan = load_gan("heads64")
+    pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
+    file = tmp_path / "networks.safetensors"
+    file.write_bytes(pretrained_bytes(pretrained))
+    config = load_config("heads64-forward", {"precision": "float32"})
+    run = make_run(source, tmp_path / "run", config, str(file))
+    assert run_shard(run.path, 0, "cpu").fatal is None
+    rows = store.read_metrics(run).to_pylist()
+    assert [row["status"] for row in rows] == ["done"] * 3 + ["failed"]
+    assert all(0 < row["side"] < 0.2 and row["inversion_l1"] is None for row in rows[:3])
+    assert np.isnan(store.read_rows(run.path, "latent", slice(0, 4))).all()
+    images = torch.stack(
+        [
+            torch.from_numpy(load_image(row["uri"], 64).pixels)
+            for row in store.read_manifest(run)[:3]
+        ]
+    )
+    networks = load_pretrained(file).shape_networks()
+    with torch.no_grad():
+        wanted = networks.depth(images.permute(0, 3, 1, 2).contiguous() * 2 - 1)
+    depth = store.read_rows(run.path, "depth", slice(0, 3))
+    np.testing.assert_allclose(depth, wanted, atol=1e-6)
+    assert np.ptp(depth) > 0
