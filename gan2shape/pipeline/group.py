@@ -165,13 +165,15 @@ def new_group(
     device = targets.images.device
     camera = Camera.from_config(config.camera)
     seed = group_seed(config.seed, targets.ids)
-    if pretrained is not None:
-        check_pretrained(pretrained, gan, config)
-        networks, encoder = pretrained.shape_networks(), pretrained.offset_encoder()
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+    encoder = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if pretrained is None:
             networks = ShapeNetworks(camera, config.networks)
+        else:
+            check_pretrained(pretrained, gan, config)
+            networks, encoder = pretrained.shape_networks(), pretrained.offset_encoder()
+        if encoder is None:
             encoder = OffsetEncoder(size, config.networks, gan.generator.style_dim)
     features = discriminator_distance(gan.discriminator, config.optimization.feature_blocks)
     networks, encoder = networks.to(device), encoder.to(device)

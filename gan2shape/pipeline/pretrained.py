@@ -4,7 +4,7 @@ A safetensors file with the shape networks' parameters under `depth_net.`, `albe
 `view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision. The
 metadata has one entry, `gan2shape`, a JSON object with `format` = "gan2shape.networks/1" and the
 fields of `Pretrained`: safetensors stores several entries in an order of its own, and equal
-networks would make different files.
+networks would make different files. Networks trained without a GAN have no encoder.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ class PretrainedError(UserError):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Parameters of the shape networks and the offset encoder, and what they were trained for."""
+    """Parameters of the shape networks and the offset encoder, and what they were trained for.
+
+    Networks trained without a GAN have no encoder, `style_dim` or `gan_sha256`; they serve every
+    GAN.
+    """
 
     parameters: dict[str, Tensor]
     """By the names in the file; float32."""
     networks: NetworkConfig
     camera: CameraConfig
-    style_dim: int
-    gan_sha256: str
+    style_dim: int | None = None
+    gan_sha256: str | None = None
     """Of the GAN's file: the encoder speaks that GAN's latents."""
     sha256: str = ""
     """Of the file that they came from."""
@@ -57,8 +61,10 @@ class Pretrained:
             networks = ShapeNetworks(Camera.from_config(self.camera), self.networks)
         return self._fill(networks, lambda name: not name.startswith(ENCODER), "")
 
-    def offset_encoder(self) -> OffsetEncoder:
-        """The offset encoder, likewise."""
+    def offset_encoder(self) -> OffsetEncoder | None:
+        """The offset encoder, likewise; `None` where the networks were trained without one."""
+        if self.style_dim is None:
+            return None
         with torch.random.fork_rng(devices=[]):
             encoder = OffsetEncoder(self.camera.size, self.networks, self.style_dim)
         return self._fill(encoder, lambda name: name.startswith(ENCODER), ENCODER)
@@ -100,8 +106,8 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
             parameters={name: tensor.float() for name, tensor in tensors.items()},
             networks=NetworkConfig.model_validate(about["networks"]),
             camera=CameraConfig.model_validate(about["camera"]),
-            style_dim=int(about["style_dim"]),
-            gan_sha256=about["gan_sha256"],
+            style_dim=int(about["style_dim"]) if "style_dim" in about else None,
+            gan_sha256=about["gan_sha256"] if "style_dim" in about else None,
             sha256=file_digest(path),
             source=str(name_or_path),
         )
@@ -123,7 +129,7 @@ def _json(text: str) -> dict[str, Any]:
 
 def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
     """Raise `PretrainedError` unless the networks know this GAN and have the run's settings."""
-    if pretrained.gan_sha256 != gan.sha256:
+    if pretrained.gan_sha256 not in (None, gan.sha256):
         raise PretrainedError(
             f"The networks {pretrained.source} were trained with another GAN than {gan.source}; "
             "give the one they know with --gan, or pretrain networks with this one."
@@ -141,20 +147,21 @@ def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> Non
 
 def pretrained_bytes(pretrained: Pretrained) -> bytes:
     """The content of a networks file. Equal parameters make equal files."""
-    about = {
+    about: dict[str, Any] = {
         "format": FORMAT,
         "networks": pretrained.networks.model_dump(mode="json"),
         "camera": pretrained.camera.model_dump(mode="json"),
-        "style_dim": pretrained.style_dim,
-        "gan_sha256": pretrained.gan_sha256,
     }
+    if pretrained.style_dim is not None:
+        about |= {"style_dim": pretrained.style_dim, "gan_sha256": pretrained.gan_sha256}
     halves = {
         name: t.detach().cpu().half().contiguous() for name, t in pretrained.parameters.items()
     }
     return save(halves, metadata={"gan2shape": json.dumps(about)})
 
 
-def parameters_of(networks: nn.Module, encoder: nn.Module) -> dict[str, Tensor]:
+def parameters_of(networks: nn.Module, encoder: nn.Module | None = None) -> dict[str, Tensor]:
     """Copies of both modules' parameters under the names of the file."""
-    named = {**networks.state_dict(), **{ENCODER + k: v for k, v in encoder.state_dict().items()}}
+    theirs = {} if encoder is None else encoder.state_dict()
+    named = {**networks.state_dict(), **{ENCODER + name: v for name, v in theirs.items()}}
     return {name: value.detach().clone() for name, value in named.items()}

@@ -64,6 +64,19 @@ def _outputs(networks: Pretrained, images: torch.Tensor) -> list[torch.Tensor]:
     return [part(images) for part in parts]
 
 
+def test_networks_without_an_encoder_serve_every_gan(networks: Pretrained, tmp_path: Path) -> None:
+    alone = Pretrained(parameters_of(networks.shape_networks()), networks.networks, networks.camera)
+    file = tmp_path / "networks.safetensors"
+    file.write_bytes(pretrained_bytes(alone))
+    again = load_pretrained(file)
+    assert (again.style_dim, again.gan_sha256) == (None, None)
+    assert again.offset_encoder() is None
+    assert not [name for name in again.parameters if name.startswith("encoder.")]
+    check_pretrained(again, _gan(), RunConfig(camera=again.camera, networks=again.networks))
+    images = torch.zeros(1, 3, SIZE, SIZE)
+    assert again.shape_networks().depth(images).shape == (1, SIZE, SIZE)
+
+
 def test_networks_are_made_without_touching_the_random_numbers(networks: Pretrained) -> None:
     before = torch.random.get_rng_state()
     made = parameters_of(networks.shape_networks(), networks.offset_encoder())
@@ -135,13 +148,19 @@ def test_parameters_of_other_networks(networks: Pretrained) -> None:
 def test_networks_of_another_gan_or_other_settings(
     networks: Pretrained, change: Callable[[RunConfig, Gan], tuple[RunConfig, Gan]], message: str
 ) -> None:
-    channels = dict.fromkeys((4, 8, 16, 32), 8)
-    gan = Gan(Generator(SIZE, STYLE, 2, channels), Discriminator(SIZE, channels), "ab" * 32, "tiny")
+    gan = _gan()
     config = RunConfig(camera=networks.camera, networks=networks.networks)
     check_pretrained(networks, gan, config)
     changed, other = change(config, gan)
     with pytest.raises(PretrainedError, match=message):
         check_pretrained(networks, other, changed)
+
+
+def _gan() -> Gan:
+    channels = dict.fromkeys((4, 8, 16, 32), 8)
+    return Gan(
+        Generator(SIZE, STYLE, 2, channels), Discriminator(SIZE, channels), "ab" * 32, "tiny"
+    )
 
 
 def _with(config: RunConfig, part: str, **changes: Any) -> RunConfig:

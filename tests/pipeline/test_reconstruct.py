@@ -11,6 +11,7 @@ import torch
 
 from gan2shape.pipeline.group import ProjectedSamples, new_group
 from gan2shape.pipeline.losses import masked_l1
+from gan2shape.pipeline.pretrained import parameters_of
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
 from gan2shape.pipeline.steps import fit_views
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan
@@ -283,6 +284,24 @@ def test_cycles_go_on_from_pretrained_networks(gan: Gan, targets: Targets) -> No
     group = new_group(targets, gan, config, pretrained=pretrained)
     for name, value in group.encoder.state_dict().items():
         assert torch.equal(value, pretrained.parameters[f"encoder.{name}"])
+
+
+def test_networks_without_an_encoder_begin_with_a_fresh_one(gan: Gan, targets: Targets) -> None:
+    networks = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
+    alone = replace(
+        networks,
+        parameters=parameters_of(networks.shape_networks()),
+        style_dim=None,
+        gan_sha256=None,
+    )
+    given = new_group(targets, gan, _config(), pretrained=alone)
+    fresh = new_group(targets, gan, _config())
+    assert torch.equal(
+        given.networks.depth_net.head.weight, alone.parameters["depth_net.head.weight"]
+    )
+    assert given.encoder.head.weight.shape == fresh.encoder.head.weight.shape
+    again = new_group(targets, gan, _config(), pretrained=alone)
+    assert torch.equal(given.encoder.head.weight, again.encoder.head.weight)
 
 
 def test_what_does_not_fit_pretrained_networks_is_explained(gan: Gan, targets: Targets) -> None:
