@@ -13,11 +13,9 @@ The training directory:
 
 from __future__ import annotations
 
-import json
-import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +24,12 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.files import only_process, storage_error, write_whole
+from gan2shape.jobs.files import only_process, storage_error
 from gan2shape.jobs.gan_data import Pixels, dataset, subset, to_images
 from gan2shape.jobs.gan_quality import PART, RealImages
 from gan2shape.jobs.gan_request import Request, check_settings, resume_key, write_settings
 from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
+from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_rows
 from gan2shape.pipeline.stylegan2.training import (
     GRID_LATENTS,
     QUALITY_LATENTS,
@@ -64,25 +63,6 @@ class Status:
         if not self.images_per_second:
             return None
         return max(self.total - self.images, 0) / self.images_per_second
-
-
-@dataclass
-class _Means:
-    """Means of figures since the last `take`."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, figures: dict[str, Tensor]) -> None:
-        for name, value in figures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def take(self) -> dict[str, float]:
-        means = {name: total / self.counts[name] for name, total in self.sums.items()}
-        self.sums.clear()
-        self.counts.clear()
-        return means
 
 
 def train(
@@ -126,7 +106,7 @@ def _train(
         trainer.restore(state)
         note(f"going on after {trainer.images} images")
     write_settings(request)
-    _trim_log(out / LOG, trainer.images)
+    trim_rows(out / LOG, trainer.images)
     real = RealImages(data, out, request.inception, note=note)
     _loop(request, trainer, data, real, checkpoints, on_progress)
 
@@ -140,11 +120,11 @@ def _loop(
     show: Callable[[Status], None],
 ) -> None:
     config, out = request.config, request.out
-    means = _Means()
+    means = Means()
     z = _latents(GRID**2, config, GRID_LATENTS)
-    stop = _Stop()
+    stop = Stop()
     shown, saved = trainer.images, time.monotonic()
-    pace = _Pace(trainer.images)
+    pace = Pace(trainer.images)
 
     def due(every: int, before: int) -> bool:
         return before // every != trainer.images // every
@@ -170,7 +150,7 @@ def _loop(
         if trainer.images == 0:
             judged = judge()
             floor = {"quality_of_real_images": real.wasserstein_of_others()}
-            _log(out / LOG, {"images": 0} | judged | floor)
+            append_row(out / LOG, {"images": 0} | judged | floor)
             show(Status(0, config.images, None, {}, **judged))
         for indices in batches(len(data), trainer.images, config.batch, config.seed):
             if trainer.images >= config.images or stop.asked:
@@ -188,7 +168,7 @@ def _loop(
                 figures_now = found | {"p": trainer.p}
                 judged = judge() if sampled else {}
                 row = {"images": trainer.images, "images_per_second": speed, **figures_now}
-                _log(out / LOG, row | judged)
+                append_row(out / LOG, row | judged)
                 show(Status(trainer.images, config.images, speed, figures_now, **judged))
                 shown = trainer.images
             if sampled or time.monotonic() - saved > request.checkpoint_seconds:
@@ -199,79 +179,10 @@ def _loop(
         raise KeyboardInterrupt
 
 
-class _Pace:
-    """Images per second, averaged over the last few reports."""
-
-    def __init__(self, images: int) -> None:
-        self._marks = [(time.monotonic(), images)]
-
-    def __call__(self, images: int) -> float:
-        self._marks = [*self._marks[-9:], (time.monotonic(), images)]
-        (start, first), (end, last) = self._marks[0], self._marks[-1]
-        return (last - first) / max(end - start, 1e-6)
-
-
-class _Stop:
-    """While entered, SIGINT and SIGTERM only set `asked`; a second one ends at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._ask)
-            except ValueError:  # not in the main thread: whoever calls takes care
-                break
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
 def _latents(count: int, config: GanTrainingConfig, purpose: int) -> Tensor:
     """z (count, D), the same every time."""
     random = torch.Generator().manual_seed(spread_seed(config.seed, purpose))
     return torch.randn(count, config.style_dim, generator=random)
-
-
-def _log(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(_rounded(row)) + "\n")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def read_log(out: Path) -> list[dict[str, Any]]:
-    """The rows of a training directory's log; a half-written last line is left out."""
-    rows: list[dict[str, Any]] = []
-    try:
-        lines = (out / LOG).read_text().splitlines()
-    except FileNotFoundError:
-        return rows
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
-
-
-def _trim_log(path: Path, images: int) -> None:
-    """Drop rows of images that will be shown again."""
-    rows = [row for row in read_log(path.parent) if row["images"] <= images and images]
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def _check_finite(figures: dict[str, float], images: int, out: Path) -> None:

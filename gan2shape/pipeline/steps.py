@@ -194,7 +194,7 @@ def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIt
         with autocast(group.device, group.config.precision):
             depth, albedo = networks.depth(inputs), networks.albedo(inputs)
             view, light = networks.view(targets), networks.light(targets)
-        depth.register_hook(_limit_gradient)
+        depth.register_hook(limit_gradient)
         shapes = Canonical.of(depth, albedo, group.camera)
         copies = 1 + picks.shape[1]
         loss = _reconstruction_loss(
@@ -320,7 +320,7 @@ def _with_samples(group: Group, index: Tensor, picks: Tensor) -> Tensor:
     return torch.cat([group.targets.images[index][:, None], projected], 1).flatten(0, 1)
 
 
-def _limit_gradient(gradient: Tensor) -> Tensor:
+def limit_gradient(gradient: Tensor) -> Tensor:
     """Hold a depth's gradient (B, S, S) within a few times its image's mean.
 
     Triangles seen edge-on have gradients hundreds of times the usual; a few of them would

@@ -16,12 +16,13 @@ from safetensors import safe_open
 
 import gan2shape.jobs.gan_data as gan_data
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.gan import Status, read_log, train
+from gan2shape.jobs.gan import LOG, Status, train
 from gan2shape.jobs.gan_data import dataset, to_images
 from gan2shape.jobs.gan_display import judgement, line
 from gan2shape.jobs.gan_quality import RealImages
 from gan2shape.jobs.gan_request import Request, architecture
 from gan2shape.jobs.gan_show import convert, describe, draw
+from gan2shape.jobs.training_loop import read_rows
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.pipeline.stylegan2.fid import load_inception
 from gan2shape.pipeline.stylegan2.training import TrainingError
@@ -86,7 +87,7 @@ def test_a_training_leaves_weights_grids_and_a_log(folder, tmp_path):
     assert names == ["00000000.png", "00000016.png", "00000032.png", "real.png"]
     with Image.open(out / "samples" / "00000032.png") as grid:
         assert grid.size == (128, 128)
-    rows = read_log(out)
+    rows = read_rows(out / LOG)
     assert [row["images"] for row in rows] == list(range(0, 33, 4))
     assert [row["images"] for row in rows if "quality" in row] == [0, 16, 32]
     assert set(rows[-1]) >= {"d", "g", "real", "fake", "p", "images_per_second", "quality"}
@@ -106,10 +107,10 @@ def test_fid_is_logged_beside_the_other_figure_and_changes_nothing_else(folder, 
     asked = request(folder, tmp_path / "out", inception=load_inception(net))
     path = train(asked, seen.append, notes.append)
     assert_same_weights(path, plain)
-    rows = read_log(tmp_path / "out")
+    rows = read_rows(tmp_path / "out" / LOG)
     assert [row["images"] for row in rows if "fid" in row] == [0, 16, 32]
     without = [{k: v for k, v in row.items() if k not in ("fid", SPEED)} for row in rows]
-    before = read_log(tmp_path / "plain")
+    before = read_rows(tmp_path / "plain" / LOG)
     assert without == [{k: v for k, v in row.items() if k != SPEED} for row in before]
     assert all(row["fid"] > 0 for row in rows if "fid" in row)
     assert rows[-1]["fid"] == pytest.approx(seen[-1].fid, rel=1e-3)
@@ -159,7 +160,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(folder, tmp_path):
     path = train(request(folder, tmp_path / "broken"), on_note=notes.append)
     assert notes == ["going on after 16 images"]  # what was saved last before the second kill
     assert_same_weights(path, whole)
-    images = [row["images"] for row in read_log(tmp_path / "broken")]
+    images = [row["images"] for row in read_rows(tmp_path / "broken" / LOG)]
     assert images == sorted(set(images)) == list(range(0, 33, 4))
 
 
