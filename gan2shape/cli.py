@@ -693,6 +693,52 @@ def gan_score(
     _console().print(score_table(found), highlight=False)
 
 
+@gan.command("turn")
+@click.argument("weights", metavar="WEIGHTS")
+@click.option(
+    "--networks",
+    required=True,
+    metavar="NETWORKS",
+    help="Networks that 'gan2shape pretrain' wrote: a file, or the name of packaged ones. Their "
+    "view network tells the yaw.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png"
+)
+@click.option("--seeds", default="0:8", show_default=True, metavar="A:B", help="A row for each.")
+@click.option(
+    "--degrees",
+    type=click.FloatRange(0.0, 90.0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Turn to yaws from minus this to this.",
+)
+@click.option("--steps", type=click.IntRange(min=2), default=7, show_default=True)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+def gan_turn(
+    weights: str, networks: str, out: Path, seeds: str, degrees: float, steps: int, device: Device
+) -> None:
+    """Turn samples along the direction of yaw in W, and tell how well that works.
+
+    Reconstruction relies on it: its second step moves latents until the GAN shows the object from
+    another view. A row of FILE.png is a sample as it is, then turned.
+
+    \b
+    Example:
+      gan2shape gan turn heads64 --networks networks.safetensors --out turns.png
+    """
+    from gan2shape.jobs.gan_turn import turn, turning_rows
+
+    def note(text: str) -> None:
+        click.echo(text, err=True)
+
+    found = turn(weights, networks, out, seeds, degrees, steps, device, note)
+    _print_rows(turning_rows(found, degrees))
+    click.echo(str(out))
+
+
 @gan.command("info")
 @click.argument("weights", metavar="WEIGHTS")
 def gan_info(weights: str) -> None:
@@ -704,10 +750,7 @@ def gan_info(weights: str) -> None:
     """
     from gan2shape.jobs.gan_show import describe
 
-    rows = describe(weights)
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        click.echo(f"{name:<{width}}  {value}")
+    _print_rows(describe(weights))
 
 
 def main() -> NoReturn:
@@ -768,6 +811,12 @@ def _report(runs: list[Path], out: Path | None) -> None:
     path = write_report(runs, out)
     _console().print(summary_table(runs))
     click.echo(str(path))
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:<{width}}  {value}")
 
 
 def _overrides(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -301,7 +301,9 @@ def trained(tmp_path_factory) -> Path:
     return train(request(write_images(place / "images", 8), place / "out", images=8))
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["score"], ["convert"], ["info"]])
+@pytest.mark.parametrize(
+    "words", [[], ["train"], ["sample"], ["score"], ["turn"], ["convert"], ["info"]]
+)
 def test_help_has_examples(command, words):
     code, printed, _ = command(*words, "--help")
     assert code == 0
