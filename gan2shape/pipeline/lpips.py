@@ -50,18 +50,27 @@ class Lpips(nn.Module):
             self.slices.append(layers)
         self.heads = nn.ParameterList([nn.Parameter(torch.zeros(width)) for width in WIDTHS])
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Five maps (B, C, H, W) float32 of unit length along the channels, for `images` (B, 3, S,
-        S), S >= 16.
+    def activations(self, images: Tensor, count: int = len(SLICES)) -> list[Tensor]:
+        """VGG16's maps (B, C, H, W) at the end of the first `count` of its five sizes, for `images`
+        (B, 3, S, S), S >= 16.
         """
         x = (images - self.shift) / self.scale
         x = x.contiguous(memory_format=torch.channels_last)
         maps = []
-        for index, layers in enumerate(self.slices):
+        for index in range(count):
             if index:
                 x = functional.max_pool2d(x, 2)
-            for layer in layers:  # type: ignore[attr-defined]
+            for layer in self.slices[index]:  # type: ignore[attr-defined]
                 x = functional.relu_(layer(x))
+            maps.append(x)
+        return maps
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Five maps (B, C, H, W) float32 of unit length along the channels, for `images` (B, 3, S,
+        S), S >= 16.
+        """
+        maps = []
+        for x in self.activations(images):
             y = x.float()
             # clamped under the root, whose slope is infinite at zero
             length = y.square().sum(dim=1, keepdim=True).clamp_min(TINY * TINY).sqrt()

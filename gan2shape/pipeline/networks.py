@@ -37,7 +37,7 @@ class EncoderDecoder(nn.Module):
                     nn.Conv2d(
                         3 if level == 0 else widths[level - 1], channels, 4, 2, 1, bias=False
                     ),
-                    *([_group_norm(channels)] if level < levels - 1 else []),
+                    *([group_norm(channels)] if level < levels - 1 else []),
                     nn.LeakyReLU(0.2, inplace=True),
                 )
             ],
@@ -53,16 +53,16 @@ class EncoderDecoder(nn.Module):
         for below, channels in zip(widths[:0:-1], widths[-2::-1], strict=True):
             decoder += [
                 nn.ConvTranspose2d(below, channels, 4, 2, 1, bias=False),
-                _group_norm(channels),
+                group_norm(channels),
                 nn.ReLU(inplace=True),
                 nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-                _group_norm(channels),
+                group_norm(channels),
                 nn.ReLU(inplace=True),
             ]
         decoder += [
             nn.Upsample(scale_factor=2, mode="nearest"),
             nn.Conv2d(width, width, 5, padding=2, bias=False),
-            _group_norm(width),
+            group_norm(width),
             nn.ReLU(inplace=True),
         ]
         self.decoder = nn.Sequential(*decoder)
@@ -201,5 +201,6 @@ def _keep_variance(network: EncoderDecoder | VectorEncoder) -> None:
         network.head.weight.mul_(HEAD_GAIN)
 
 
-def _group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Groups of four channels, as in Unsup3d."""
     return nn.GroupNorm(max(channels // 4, 1), channels)

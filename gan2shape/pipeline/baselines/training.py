@@ -1,0 +1,170 @@
+"""What the two learnt baselines share: batches in, networks out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan2shape.pipeline.geometry import normals_from_depth
+from gan2shape.pipeline.metrics import DepthMetrics, depth_metrics
+from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.pretrained import Pretrained, parameters_of
+from gan2shape.pipeline.render import Rendering, warp
+from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.stylegan2.training import INITIAL, spread_seed
+from gan2shape.schemas.baseline_training import SupervisedConfig, Unsup3dConfig
+
+Config = SupervisedConfig | Unsup3dConfig
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to learn from.
+
+    images: (B, 3, S, S) float32 in [-1, 1].
+    depths: (B, S, S) true depth in scene units, NaN outside the object; `None` where not needed.
+    """
+
+    images: Tensor
+    depths: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        depths = None if self.depths is None else self.depths.to(device)
+        return Batch(self.images.to(device), depths)
+
+    def mirrored(self, where: Tensor) -> Batch:
+        """With those images (B,) that are true in `where` mirrored left to right."""
+        images = torch.where(where[:, None, None, None], self.images.flip(-1), self.images)
+        if self.depths is None:
+            return Batch(images)
+        return Batch(images, torch.where(where[:, None, None], self.depths.flip(-1), self.depths))
+
+
+@dataclass(frozen=True)
+class Look:
+    """Depth, albedo, view and light in the units of the scene, and the image rendered from them."""
+
+    depth: Tensor
+    albedo: Tensor
+    view: Tensor
+    light: Tensor
+    rendering: Rendering
+
+
+class Objective(nn.Module):
+    """What a baseline minimises, with the networks that only training needs, if there are any.
+
+    `forward(networks, batch)` gives the loss (B,) of every image and figures for people, detached
+    scalars by name.
+    """
+
+    def trained(self, networks: ShapeNetworks) -> list[nn.Parameter]:
+        """The parameters that training changes."""
+        return [*networks.parameters(), *self.parameters()]
+
+    def forward(self, networks: ShapeNetworks, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        raise NotImplementedError
+
+
+class Trainer:
+    """Networks, their objective, Adam, and how many images have been shown.
+
+    `step` trains on one batch; `state` and `restore` carry everything over to another process. All
+    randomness comes from the seed and the number of images shown, so that a training that goes on
+    from a state gives what it would have given without a break.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        make: Callable[[], tuple[ShapeNetworks, Objective]],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """`make` makes the networks to train and their objective, seeded by the settings' seed."""
+        self.config = config
+        self.device = torch.device(device)
+        self.images = 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spread_seed(config.seed, INITIAL))
+            shape_networks, objective = make()
+        self.shape_networks = shape_networks.to(self.device).train()
+        self.objective = objective.to(self.device).train()
+        self.optimizer = torch.optim.Adam(
+            self.objective.trained(self.shape_networks),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Train on one batch; returns its mean loss and what it is made of, detached scalars."""
+        config = self.config
+        batch = batch.to(self.device)
+        count = len(batch.images)
+        if config.mirror:
+            random = torch.Generator().manual_seed(spread_seed(config.seed, self.images))
+            batch = batch.mirrored((torch.rand(count, generator=random) < 0.5).to(self.device))
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * self._rate()
+        losses, figures = self.objective(self.shape_networks, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        self.optimizer.step()
+        self.images += count
+        return {"loss": losses.detach().mean(), **figures}
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> Look:
+        """What the networks make of images (B, 3, S, S) in [-1, 1]."""
+        networks, images = self.shape_networks, images.to(self.device)
+        with autocast(self.device, self.config.precision):
+            depth, albedo = networks.depth(images), networks.albedo(images)
+            view, light = networks.view(images), networks.light(images)
+        texture = shade(albedo, normals_from_depth(depth, networks.camera), light)
+        seen = warp(texture, depth, view, networks.camera, self.config.renderer)
+        return Look(depth, albedo, view, light, seen)
+
+    def score(self, batch: Batch) -> DepthMetrics:
+        """SIDE and MAD of the depth as rendered in the images' views; needs `batch.depths`."""
+        if batch.depths is None:
+            raise ValueError("scores need the true depth of every image")
+        seen = self.look(batch.images).rendering
+        truth = batch.depths.to(self.device)
+        inside = torch.isfinite(truth)
+        camera = self.shape_networks.camera
+        truth = torch.where(inside, truth, camera.max_depth)
+        return depth_metrics(seen.depth, seen.mask, truth, inside.to(truth), camera)
+
+    def networks(self) -> Pretrained:
+        """The networks as they stand, which serve every GAN."""
+        return Pretrained(
+            parameters_of(self.shape_networks), self.config.networks, self.config.camera
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All that `step` changes, as plain values and tensors."""
+        return {
+            "networks": self.shape_networks.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "images": self.images,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state` of a trainer with the same networks."""
+        self.shape_networks.load_state_dict(state["networks"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.images = state["images"]
+
+    def _rate(self) -> float:
+        """Share of the learning rate: falling to zero over the end of the budget."""
+        ramp = self.config.decay * self.config.images
+        left = max(self.config.images - self.images, 0)
+        return min(1.0, left / ramp) if ramp else 1.0

@@ -1,0 +1,174 @@
+"""Rows 4 and 7 of the paper's table: Unsup3d (Wu et al., CVPR 2020).
+
+Depth, albedo, view and light of an image are found by four networks that reconstruct it, twice:
+from depth and albedo as they are, and mirrored. A fifth network says how well each pixel can be
+reconstructed either way, so that what is not symmetric costs little. Without symmetry (row 7) the
+second reconstruction is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.geometry import normals_from_depth
+from gan2shape.pipeline.lpips import Lpips
+from gan2shape.pipeline.networks import ShapeNetworks, group_norm
+from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.render import warp
+from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.steps import limit_gradient
+from gan2shape.pipeline.stylegan2.discriminator import Discriminator
+from gan2shape.schemas.baseline_training import Unsup3dConfig
+
+CODE_CHANNELS = 128
+TINY = 1e-7
+
+Features = Callable[[Tensor], Tensor]
+"""Images (B, 3, S, S) to maps (B, C, S / 4, S / 4) that are alike where images look alike."""
+
+
+def vgg_features(lpips: Lpips) -> Features:
+    """The paper's: VGG16 after its seventh convolution (relu3_3)."""
+    return lambda images: lpips.activations(images, 3)[-1]
+
+
+def discriminator_features(discriminator: Discriminator) -> Features:
+    """A GAN's discriminator after its second block, where VGG16's weights are not at hand."""
+    return lambda images: discriminator.features(images, 3)[-1]
+
+
+class ConfidenceNetwork(nn.Module):
+    """Image to the expected error of its reconstructions, per pixel and per feature."""
+
+    def __init__(self, size: int, width: int, outputs: int) -> None:
+        super().__init__()
+        levels = int(math.log2(size)) - 2
+        widths = [width * min(2**level, 8) for level in range(levels)]
+        encoder: list[nn.Module] = []
+        for level, (before, after) in enumerate(pairwise([3, *widths])):
+            encoder.append(nn.Conv2d(before, after, 4, 2, 1, bias=False))
+            if level < levels - 1:
+                encoder.append(group_norm(after))
+            encoder.append(nn.LeakyReLU(0.2, inplace=True))
+        encoder += [nn.Conv2d(widths[-1], CODE_CHANNELS, 4, bias=False), nn.ReLU(inplace=True)]
+        self.encoder = nn.Sequential(
+            *encoder,
+            nn.ConvTranspose2d(CODE_CHANNELS, widths[-1], 4, bias=False),
+            nn.ReLU(inplace=True),
+        )
+        # Up to a quarter of the size, where features are compared, and from there to the whole.
+        coarse = [*widths[:0:-1]]
+        self.decoder = nn.Sequential(*[_up(a, b) for a, b in pairwise(coarse)])
+        self.feature_head = nn.Conv2d(coarse[-1], outputs, 3, padding=1, bias=False)
+        self.finish = nn.Sequential(_up(coarse[-1], width), _up(width, width))
+        self.pixel_head = nn.Conv2d(width, outputs, 5, padding=2, bias=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, S, S) to errors (B, outputs, S, S) and (B, outputs, S / 4, S / 4), above 0,
+        float32.
+        """
+        features = self.decoder(self.encoder(images))
+        coarse, fine = self.feature_head(features), self.pixel_head(self.finish(features))
+        return functional.softplus(fine.float()), functional.softplus(coarse.float())
+
+
+class Reconstruction(Objective):
+    """Negative log likelihood of the images' reconstructions and, with symmetry, mirrored ones."""
+
+    def __init__(self, config: Unsup3dConfig, width: int, features: Features | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.features = features
+        self.weights = (1.0, config.flip_weight) if config.symmetric else (1.0,)
+        self.confidence = ConfidenceNetwork(config.camera.size, width, len(self.weights))
+
+    def forward(self, networks: ShapeNetworks, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        config, images, camera = self.config, batch.images, networks.camera
+        copies = len(self.weights)
+        with autocast(images.device, config.precision):
+            depth, albedo = networks.depth(images), networks.albedo(images)
+            view, light = networks.view(images), networks.light(images)
+            fine, coarse = self.confidence(images)
+        if depth.requires_grad:
+            depth.register_hook(limit_gradient)
+        if config.symmetric:
+            depth = torch.cat([depth, depth.flip(-1)])
+            albedo = torch.cat([albedo, albedo.flip(-1)])
+        texture = shade(albedo, normals_from_depth(depth, camera), light.repeat(copies, 1))
+        rendering = warp(texture, depth, view.repeat(copies, 1), camera, config.renderer)
+        found = rendering.image.unflatten(0, (copies, -1))  # (copies, B, 3, S, S)
+        # Both reconstructions are judged where both show the object.
+        seen = rendering.mask.unflatten(0, (copies, -1)).prod(0)  # (B, S, S)
+        error = (found - images).abs().mean(2)  # (copies, B, S, S)
+        losses = masked_mean(laplace_loss(error, fine.transpose(0, 1)), seen)  # (copies, B)
+        figures = {
+            "photometric": masked_mean(error[0], seen).detach().mean(),
+            "expected_error": fine.detach().mean(),
+            "yaw_std": view[:, 1].detach().std(unbiased=False),
+        }
+        if self.features is not None and config.perceptual_weight:
+            with autocast(images.device, config.precision):
+                with torch.no_grad():
+                    wanted = self.features(images).float()
+                maps = self.features(rendering.image).float().unflatten(0, (copies, -1))
+            square = (maps - wanted).square().mean(2)  # (copies, B, S / 4, S / 4)
+            known = functional.adaptive_avg_pool2d(seen, square.shape[-2:])
+            perceptual = masked_mean(gauss_loss(square, coarse.transpose(0, 1)), known)
+            losses = losses + config.perceptual_weight * perceptual
+            figures["perceptual"] = masked_mean(square[0], known).detach().mean()
+        weights = losses.new_tensor(self.weights)
+        return (weights[:, None] * losses).sum(0), figures
+
+
+def trainer(
+    config: Unsup3dConfig,
+    features: Features | None = None,
+    device: torch.device | str = "cpu",
+) -> Trainer:
+    """A trainer from random networks; `features` are on `device` and frozen, `None` leaves the
+    perceptual loss out.
+    """
+
+    def make() -> tuple[ShapeNetworks, Objective]:
+        camera = Camera.from_config(config.camera)
+        networks = ShapeNetworks(camera, config.networks)
+        nn.init.zeros_(networks.depth_net.head.weight)  # a plane: noise would have to be unlearnt
+        width = networks.depth_net.head.in_channels
+        return networks, Reconstruction(config, width, features)
+
+    return Trainer(config, make, device)
+
+
+def laplace_loss(error: Tensor, expected: Tensor) -> Tensor:
+    """Negative log likelihood of absolute errors under Laplacians of standard deviations `expected`
+    of the same shape; without the constant.
+    """
+    expected = expected + TINY
+    return math.sqrt(2) * error / expected + expected.log()
+
+
+def gauss_loss(square: Tensor, expected: Tensor) -> Tensor:
+    """The same for squared errors under Gaussians."""
+    return square / (2 * expected.square() + TINY) + (expected + TINY).log()
+
+
+def masked_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean (..., B) of values (..., B, H, W) by weights (B, H, W); 0 where there are none."""
+    return (values * weights).sum((-2, -1)) / weights.sum((-2, -1)).clamp(min=1e-6)
+
+
+def _up(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
+        group_norm(after),
+        nn.ReLU(inplace=True),
+    )

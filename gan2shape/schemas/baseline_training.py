@@ -1,0 +1,74 @@
+"""What `gan2shape baseline` is told to do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from gan2shape.schemas.config import CameraConfig, ConfigError, NetworkConfig, Settings
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _BaselineConfig(Settings):
+    """What both baselines have: networks, budget, Adam. The defaults are Unsup3d's."""
+
+    camera: CameraConfig = CameraConfig()
+    networks: NetworkConfig = NetworkConfig()
+    images: Positive = 1_000_000
+    """Budget: training ends when so many have been shown."""
+    batch: Positive = 64
+    learning_rate: float = Field(default=1e-4, gt=0)
+    decay: Share = 0.0
+    """Share of the budget, at its end, over which the learning rate falls to zero."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: Weight = 5e-4
+    mirror: bool = True
+    """Mirror half of the images, at random."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    renderer: Literal["auto", "numba", "pytorch3d"] = "auto"
+    seed: int = 0
+
+
+class SupervisedConfig(_BaselineConfig):
+    """The depth network, taught with true depth."""
+
+    method: Literal["supervised"] = "supervised"
+    depth_weight: Weight = 30.0
+    """On the mean absolute error of the depth, in scene units; the object is about 0.1 deep."""
+    normal_weight: Weight = 1.0
+    """On the mean distance of unit normals, which is nearly their angle in radians."""
+
+
+class Unsup3dConfig(_BaselineConfig):
+    """Wu et al., CVPR 2020: shape from single images, by symmetry and shading."""
+
+    method: Literal["unsup3d"] = "unsup3d"
+    networks: NetworkConfig = NetworkConfig(max_shift_z=0.1)
+    symmetric: bool = True
+    """Reconstruct from the mirrored depth and albedo too."""
+    flip_weight: Weight = 0.5
+    """On the losses of that reconstruction."""
+    perceptual_weight: Weight = 1.0
+
+
+BaselineConfig = Annotated[SupervisedConfig | Unsup3dConfig, Field(discriminator="method")]
+_ADAPTER: TypeAdapter[SupervisedConfig | Unsup3dConfig] = TypeAdapter(BaselineConfig)
+
+CHANGEABLE = ("images", "batch", "learning_rate", "decay", "precision", "renderer")
+"""Settings that may change when a training goes on."""
+
+
+def baseline_config(values: dict[str, Any]) -> SupervisedConfig | Unsup3dConfig:
+    """Check settings; raises `ConfigError` with one sentence that names the setting."""
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        message = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+        message = message.removeprefix("Value error, ")
+        raise ConfigError(f"Baseline: {where + ': ' if where else ''}{message}.") from error
