@@ -753,6 +753,152 @@ def gan_info(weights: str) -> None:
     _print_rows(describe(weights))
 
 
+@cli.group()
+def baseline() -> None:
+    """Train what the method is compared with."""
+
+
+_training = [
+    click.argument("source", metavar="FOLDER"),
+    click.option(
+        "--out",
+        required=True,
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Training directory; one that holds this training goes on with it.",
+    ),
+    click.option("--size", type=int, default=64, show_default=True, help="Width and height."),
+    click.option(
+        "--images",
+        type=click.IntRange(min=1),
+        default=500_000,
+        show_default=True,
+        metavar="N",
+        help="Budget: how many images to show.",
+    ),
+    click.option(
+        "--width",
+        type=click.IntRange(min=1),
+        help="Channels of the networks' first layers. [default: 4096 / size, the paper's]",
+    ),
+    click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True),
+    click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate."),
+    click.option(
+        "--decay",
+        type=click.FloatRange(0.0, 1.0),
+        default=0.0,
+        show_default=True,
+        help="Share of the budget, at its end, over which the learning rate falls to zero.",
+    ),
+    click.option(
+        "--mirror/--no-mirror", default=True, show_default=True, help="Mirror half of the images."
+    ),
+    click.option(
+        "--validation",
+        metavar="FOLDER",
+        help="Data set with true depth; the log then has SIDE and MAD of its first 64 images.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help="auto takes bfloat16 where the hardware multiplies it natively.",
+    ),
+    click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    ),
+    click.option("--threads", type=click.IntRange(min=1), help="[default: one per core]"),
+    click.option(
+        "--pictures-every",
+        "picture_images",
+        type=click.IntRange(min=1),
+        default=20_000,
+        show_default=True,
+        metavar="N",
+        help="Images from one sheet of pictures, validation and checkpoint to the next.",
+    ),
+]
+
+
+def _with_training(command: Any) -> Any:
+    for option in reversed(_training):
+        command = option(command)
+    return command
+
+
+@baseline.command("supervised")
+@_with_training
+def baseline_supervised(**options: Any) -> None:
+    """Teach the depth network with the true depth of FOLDER's images.
+
+    FOLDER is a data set: true depth in depth/ and object masks in mask/, beside image/. Give the
+    same command again to go on after an interruption, with a larger --images to go on after the
+    end. DIR/networks.safetensors is what 'gan2shape reconstruct --networks' takes.
+
+    \b
+    Examples:
+      gan2shape baseline supervised heads/ --out supervised --validation more-heads/
+      gan2shape reconstruct test/ --gan heads64 --preset heads64-forward \\
+          --networks supervised/networks.safetensors --out run
+    """
+    _train_baseline({"method": "supervised"}, **options)
+
+
+@baseline.command("unsup3d")
+@_with_training
+@click.option(
+    "--symmetry/--no-symmetry",
+    default=True,
+    show_default=True,
+    help="Reconstruct images from the mirrored shape too.",
+)
+@click.option(
+    "--gan",
+    metavar="WEIGHTS",
+    help="Compare images by the features of this GAN's discriminator: a file or a packaged name.",
+)
+@click.option(
+    "--lpips",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Compare them by VGG16's features, as the paper does: VGG16-LPIPS weights. Without either "
+    "option the perceptual loss is left out.",
+)
+def baseline_unsup3d(symmetry: bool, gan: str | None, lpips: Path | None, **options: Any) -> None:
+    """Train Unsup3d (Wu et al., CVPR 2020) on the images of FOLDER, without any true depth.
+
+    Give the same command again to go on after an interruption, with a larger --images to go on
+    after the end. DIR/networks.safetensors is what 'gan2shape reconstruct --networks' takes.
+
+    \b
+    Examples:
+      gan2shape baseline unsup3d photos/ --lpips vgg.pth --out unsup3d
+      gan2shape baseline unsup3d heads/ --gan heads64 --no-symmetry --out unsup3d-n
+      gan2shape baseline unsup3d heads/ --gan heads64 --width 32 --batch 16 --lr 0.0004 \\
+          --decay 0.3 --images 200000 --out quick
+    """
+    settings = {"method": "unsup3d", "symmetric": symmetry}
+    _train_baseline(settings, gan=gan, lpips=lpips, **options)
+
+
+def _train_baseline(settings: dict[str, Any], **options: Any) -> None:
+    from gan2shape.jobs.baselines import request, train
+    from gan2shape.jobs.pretrain_show import steps_display
+
+    same = ("images", "batch", "decay", "mirror", "seed", "precision")
+    settings |= {name: options.pop(name) for name in same}
+    settings |= {"learning_rate": options.pop("lr"), "camera": {"size": options.pop("size")}}
+    settings |= {"networks": {"width": options.pop("width")}}
+    out = options["out"]
+    asked = request(settings=settings, **options)
+    sentence = f"stopped; a checkpoint is in {out}; the same command goes on"
+    with _stopping(sentence), steps_display(_console()) as (show, note):
+        path = train(asked, show, note)
+    click.echo(str(path))
+
+
 def main() -> NoReturn:
     """Run the command; people see one sentence for what they can put right, and no traceback."""
     try:

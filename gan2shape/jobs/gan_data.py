@@ -50,23 +50,34 @@ def dataset(
         bad = _read_images(uris, size, temporary)
         kept = len(uris) - len(bad)
         if kept < MIN_IMAGES:
-            why = f" ({bad[0]})" if bad else ""
+            why = f" ({next(iter(bad.values()))})" if bad else ""
             raise TrainingError(
                 f"{source} has {kept} usable images{why}; at least {MIN_IMAGES} are needed, "
                 "and thousands to be of use."
             )
         if bad:
-            note(f"left out {len(bad)} images, the first: {bad[0]}")
+            note(f"left out {len(bad)} images, the first: {next(iter(bad.values()))}")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    write_whole(record, json.dumps({"key": key, "images": kept, "left_out": bad[:100]}).encode())
+    about = {
+        "key": key,
+        "images": kept,
+        "left_out": list(bad.values())[:100],
+        "rows_left_out": list(bad),
+    }
+    write_whole(record, json.dumps(about).encode())
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 
 def dataset_key(out: Path) -> str:
     """Which images `dataset` put into `out`."""
     return str(json.loads((out / f"{DATASET}.json").read_text())["key"])
+
+
+def rows_left_out(out: Path) -> set[int]:
+    """Which of the images of the listing `dataset` could not use."""
+    return set(json.loads((out / f"{DATASET}.json").read_text())["rows_left_out"])
 
 
 def to_images(pixels: Pixels) -> Tensor:
@@ -89,8 +100,8 @@ def _shuffled(count: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(0).permutation(count)
 
 
-def _read_images(uris: list[str], size: int, path: Path) -> list[str]:
-    """Write the usable images to `path`; returns a reason for each of the others."""
+def _read_images(uris: list[str], size: int, path: Path) -> dict[int, str]:
+    """Write the usable images to `path`; returns the others' rows and a reason for each."""
 
     def read(uri: str) -> Pixels | str:
         try:
@@ -98,14 +109,14 @@ def _read_images(uris: list[str], size: int, path: Path) -> list[str]:
         except ImageError as error:
             return f"{uri} {error}"
 
-    bad: list[str] = []
+    bad: dict[int, str] = {}
     raw = path.with_name(f"{path.name}.raw")
     kept = 0
     try:
         with open(raw, "wb") as file, ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for result in _in_pieces(pool, read, uris):
+            for row, result in enumerate(_in_pieces(pool, read, uris)):
                 if isinstance(result, str):
-                    bad.append(result)
+                    bad[row] = result
                 else:
                     file.write(result.tobytes())
                     kept += 1

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gan2shape.jobs.display import PLAIN_SECONDS, duration
 from gan2shape.jobs.gan_show import write_grid
+from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.edit import normal_picture, turn
 from gan2shape.pipeline.group import Group
 from gan2shape.pipeline.reconstruct import shapes_of
@@ -30,18 +31,40 @@ def write_pictures(path: Path, group: Group) -> Tensor:
     right. Returns the views (N, 6) that the networks see in all images.
     """
     shapes = shapes_of(group, {})
-    depth, albedo, view, light = (
-        part[:SHOWN] for part in (shapes.depth, shapes.albedo, shapes.view, shapes.light)
+    write_sheet(
+        path,
+        group.targets.images[:SHOWN],
+        shapes.reconstruction[:SHOWN],
+        shapes.depth[:SHOWN],
+        shapes.albedo[:SHOWN],
+        shapes.view[:SHOWN],
+        shapes.light[:SHOWN],
+        shapes.mask[:SHOWN],
+        group.camera,
     )
+    return shapes.view
+
+
+def write_sheet(
+    path: Path,
+    images: Tensor,
+    reconstruction: Tensor,
+    depth: Tensor,
+    albedo: Tensor,
+    view: Tensor,
+    light: Tensor,
+    mask: Tensor,
+    camera: Camera,
+) -> None:
+    """The rows of `write_pictures` for any shapes; the names are those of `Shapes`."""
     angle = math.radians(TURN_DEGREES)
     turns = torch.tensor([[0.0, angle, 0.0], [0.0, -angle, 0.0]])
-    turned = turn(depth, albedo, view, light, turns, group.camera)  # (B, 2, 3, S, S)
-    normals = normal_picture(depth, view, group.camera, mask=shapes.mask[:SHOWN])
-    flat = [group.targets.images[:SHOWN], shapes.reconstruction[:SHOWN], albedo, normals]
-    sheet = torch.cat([torch.stack(flat, 1), turned], 1).flatten(0, 1)  # (B * COLUMNS, 3, S, S)
+    turned = turn(depth, albedo, view, light, turns, camera)  # (B, 2, 3, S, S)
+    normals = normal_picture(depth, view, camera, mask=mask)
+    flat = torch.stack([images, reconstruction, albedo, normals], 1)
+    sheet = torch.cat([flat, turned], 1).flatten(0, 1)  # (B * COLUMNS, 3, S, S)
     path.parent.mkdir(exist_ok=True)
     write_grid(path, sheet.nan_to_num().cpu(), COLUMNS)
-    return shapes.view
 
 
 Show = Callable[[str, int, int], None]

@@ -43,11 +43,17 @@ class SupervisedConfig(_BaselineConfig):
     """On the mean distance of unit normals, which is nearly their angle in radians."""
 
 
+class Unsup3dNetworkConfig(NetworkConfig):
+    """Unsup3d's view moves the object along the optical axis too."""
+
+    max_shift_z: float = Field(default=0.1, ge=0)
+
+
 class Unsup3dConfig(_BaselineConfig):
     """Wu et al., CVPR 2020: shape from single images, by symmetry and shading."""
 
     method: Literal["unsup3d"] = "unsup3d"
-    networks: NetworkConfig = NetworkConfig(max_shift_z=0.1)
+    networks: Unsup3dNetworkConfig = Unsup3dNetworkConfig()
     symmetric: bool = True
     """Reconstruct from the mirrored depth and albedo too."""
     flip_weight: Weight = 0.5

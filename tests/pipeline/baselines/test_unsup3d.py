@@ -26,7 +26,7 @@ def settings(**changes: Any) -> Unsup3dConfig:
     tree = {
         "method": "unsup3d",
         "camera": {"size": SIZE},
-        "networks": {"width": 8, "max_shift_z": 0.1},
+        "networks": {"width": 8},
         "precision": "float32",
     }
     config = baseline_config(tree | changes)

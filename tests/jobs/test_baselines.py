@@ -1,0 +1,289 @@
+"""Baselines as jobs: what they leave, going on, what does not fit, and what comes of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import gan2shape.jobs.truth_data as truth_data
+from gan2shape.cli import main
+from gan2shape.jobs import store
+from gan2shape.jobs.baselines import LOG, NETWORKS, Request, train
+from gan2shape.jobs.gan_data import to_images
+from gan2shape.jobs.runs import Execution, prepare
+from gan2shape.jobs.runs import Request as Reconstruction
+from gan2shape.jobs.scan import scan
+from gan2shape.jobs.shard import run_shard
+from gan2shape.jobs.training_loop import read_rows
+from gan2shape.jobs.truth import load_truth
+from gan2shape.jobs.truth_data import true_dataset
+from gan2shape.pipeline.lpips import Lpips
+from gan2shape.pipeline.pretrained import load_pretrained
+from gan2shape.schemas.baseline_training import baseline_config
+from gan2shape.schemas.config import CameraConfig, ConfigError, load_config
+from gan2shape.schemas.errors import UserError
+
+HEADS = Path(__file__).parents[2] / "examples" / "heads64"
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of eight heads."""
+    out = tmp_path_factory.mktemp("data") / "heads"
+    for part in ("image", "depth", "mask"):
+        (out / part).mkdir(parents=True)
+        for file in sorted((HEADS / part).iterdir())[:8]:
+            shutil.copy(file, out / part)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def request(source: Path, out: Path, method: str = "supervised", **options: Any) -> Request:
+    settings = {
+        "method": method,
+        "networks": {"width": 8},
+        "images": 16,
+        "batch": 4,
+        "precision": "float32",
+    }
+    config = baseline_config(settings | options.pop("settings", {}))
+    options = {"checkpoint_seconds": 0.0, "log_images": 4, "picture_images": 8} | options
+    return Request(str(source), out, config, **options)
+
+
+def run(asked: Request) -> tuple[Path, list[str]]:
+    notes: list[str] = []
+    return train(asked, lambda stage, done, total: None, notes.append), notes
+
+
+@pytest.fixture(scope="module")
+def whole(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A supervised training that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    run(request(heads, out, validation=str(heads)))
+    return out
+
+
+def test_true_depth_is_read_once_and_belongs_to_its_image(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(heads, source)
+    for file in sorted((HEADS / "image").iterdir())[8:12]:
+        shutil.copy(file, source / "image")
+        shutil.copy(HEADS / "depth" / f"{file.stem}.tiff", source / "depth")
+    images = sorted((source / "image").iterdir())
+    images[0].write_bytes(b"no image")
+    (source / "depth" / f"{images[2].stem}.tiff").unlink()
+    out.mkdir()
+    notes: list[str] = []
+    examples = true_dataset(str(source), CameraConfig(), out, notes.append)
+    assert len(examples) == 10
+    assert len(examples.images) == 11
+    assert any(images[0].name in text for text in notes)
+    assert any(f"{images[2].name} has no depth" in text for text in notes)
+    rows = scan(str(source)).manifest(1).to_pylist()
+    order = [1, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    batch = examples.batch(np.arange(10)[::-1])
+    assert batch.depths is not None
+    for place, row in enumerate(order):
+        depth, mask = load_truth(rows[row], CameraConfig())
+        expected = torch.from_numpy(np.where(mask > 0, depth, np.nan).astype(np.float32))
+        assert torch.equal(batch.depths[place].nan_to_num(), expected.nan_to_num())
+        assert torch.isfinite(batch.depths[place]).any()
+    assert torch.equal(batch.images[1], to_images(examples.images[[2]])[0])
+
+    def fail(*args: Any) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(truth_data, "load_truth", fail)
+    again = true_dataset(str(source), CameraConfig(), out)
+    assert again.usable is not None
+    assert again.usable.tolist() == [0, *range(2, 11)]
+    with pytest.raises(AssertionError, match="read again"):
+        true_dataset(str(source), CameraConfig(max_depth=1.2), out)
+
+
+def test_a_training_leaves_networks_pictures_and_a_log(whole: Path) -> None:
+    networks = load_pretrained(whole / NETWORKS)
+    assert (networks.networks.width, networks.gan_sha256) == (8, None)
+    rows = read_rows(whole / LOG)
+    assert [row["images"] for row in rows] == [0, 4, 8, 12, 16]
+    assert [row["images"] for row in rows if "side" in row] == [0, 8, 16]
+    assert all(row["mad_degrees"] > 0 for row in rows if "side" in row)
+    assert set(rows[-1]) >= {"loss", "depth", "normals_degrees", "images_per_second"}
+    pictures = sorted(path.name for path in (whole / "pictures").iterdir())
+    assert pictures == ["00000000.png", "00000008.png", "00000016.png"]
+    tree = yaml.safe_load((whole / "baseline.yaml").read_text())
+    assert tree["settings"]["method"] == "supervised"
+    assert not list(whole.rglob(".tmp-*"))
+
+
+def test_an_interrupted_training_goes_on_and_ends_as_if_it_had_not_been(
+    heads: Path, whole: Path, tmp_path: Path
+) -> None:
+    def terminate(stage: str, done: int, total: int) -> None:
+        if done == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    asked = request(heads, tmp_path / "out", settings={"images": 12})
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(asked, checkpoint_seconds=3600.0), terminate, lambda text: None)
+    _, notes = run(asked)
+    assert "going on after 8 images" in notes
+    path, notes = run(request(heads, tmp_path / "out"))  # and a larger budget after the end
+    assert "going on after 12 images" in notes
+    assert path.read_bytes() == (whole / NETWORKS).read_bytes()
+    assert [row["images"] for row in read_rows(tmp_path / "out" / LOG)] == [0, 4, 8, 12, 16]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"method": "unsup3d"}, "a training with other .*method"),
+        ({"settings": {"networks": {"width": 16}}}, "a training with other networks;"),
+        ({"settings": {"seed": 1}}, "a training with other seed;"),
+    ],
+)
+def test_another_training_in_the_directory(
+    heads: Path, whole: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        run(request(heads, whole, **changes))
+
+
+def test_what_cannot_be_trained_on_is_said(heads: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no true depth to learn from"):
+        run(request(heads / "image", tmp_path / "out"))
+    with pytest.raises(UserError, match="is a file"):
+        run(request(heads, HEADS / "contact-sheet.png"))
+    with pytest.raises(UserError, match="no StyleGAN2 weights"):
+        run(request(heads, tmp_path / "u", "unsup3d", gan="nowhere.pt"))
+    (tmp_path / "out" / "baseline.yaml").write_text("settings: 3")
+    with pytest.raises(UserError, match="is damaged"):
+        run(request(heads, tmp_path / "out"))
+    with pytest.raises(ConfigError, match=r"Baseline: decay: .*less than or equal to 1"):
+        baseline_config({"method": "unsup3d", "decay": 2})
+    with pytest.raises(ConfigError, match="Baseline: symmetric: unknown setting"):
+        baseline_config({"method": "supervised", "symmetric": True})
+
+
+def test_a_training_that_diverges_ends_with_a_sentence(heads: Path, tmp_path: Path) -> None:
+    path, _ = run(request(heads, tmp_path / "out", settings={"images": 4}))
+    before = path.read_bytes()
+    wild = {"learning_rate": 1e30, "images": 400}
+    for log_images in (4, 10**6):  # seen in the figures, or only when there is something to save
+        with pytest.raises(UserError, match="diverged"):
+            run(request(heads, tmp_path / "out", settings=wild, log_images=log_images))
+    assert path.read_bytes() == before
+
+
+def test_unsup3d_compares_images_by_what_it_is_given(heads: Path, tmp_path: Path) -> None:
+    vgg = tmp_path / "vgg.safetensors"
+    save_file(lpips_weights(), vgg)
+    cases: dict[str, dict[str, Any]] = {
+        "none": {},
+        "discriminator": {"gan": "heads64"},
+        "vgg16": {"gan": "heads64", "lpips": vgg},
+    }
+    for name, options in cases.items():
+        asked = request(
+            heads, tmp_path / name, "unsup3d", settings={"images": 4, "symmetric": name != "none"}
+        )
+        path, notes = run(replace(asked, **options))
+        assert load_pretrained(path).networks.max_shift_z == 0.1
+        about = yaml.safe_load((tmp_path / name / "baseline.yaml").read_text())["perceptual"]
+        assert (about or {"network": "none"})["network"] == name
+        (row,) = (row for row in read_rows(tmp_path / name / LOG) if row["images"])
+        assert ("perceptual" in row) == (name != "none")
+        assert any("without a perceptual loss" in note for note in notes) == (name == "none")
+    with pytest.raises(UserError, match="other perceptual"):
+        run(request(heads, tmp_path / "vgg16", "unsup3d", settings={"images": 8}))
+
+
+def lpips_weights() -> dict[str, torch.Tensor]:
+    """Random VGG16-LPIPS weights under the names of such files."""
+    state: dict[str, torch.Tensor] = {}
+    convolutions = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+    network = Lpips()
+    for number, (layers, names) in enumerate(zip(network.slices, convolutions, strict=True), 1):
+        for layer, name in zip(layers, names, strict=True):  # type: ignore[call-overload]
+            state[f"net.slice{number}.{name}.weight"] = layer.weight.detach()
+            state[f"net.slice{number}.{name}.bias"] = layer.bias.detach()
+        head = network.heads[number - 1]
+        state[f"lin{number - 1}.model.1.weight"] = torch.ones(1, len(head), 1, 1)
+    return state
+
+
+def test_networks_reconstruct_in_one_forward_pass(heads: Path, whole: Path, tmp_path: Path) -> None:
+    asked = Reconstruction(
+        source=str(heads),
+        gan="heads64",
+        out=tmp_path / "run",
+        config=load_config("heads64-forward", {"precision": "float32"}),
+        networks=str(whole / NETWORKS),
+        limit=2,
+    )
+    made, _ = prepare(asked, Execution("cpu"))
+    assert run_shard(made.path, 0, "cpu").fatal is None
+    rows = store.read_metrics(made).to_pylist()
+    assert [row["status"] for row in rows] == ["done", "done"]
+    assert all(0 < row["side"] < 0.1 for row in rows)
+    view = store.read_rows(made.path, "view", slice(0, 2))
+    assert np.abs(view).max() == 0
+    networks = load_pretrained(whole / NETWORKS).shape_networks()
+    batch = true_dataset(str(heads), CameraConfig(), whole).batch(np.arange(2))
+    with torch.no_grad():
+        expected = networks.depth(batch.images).numpy()
+    depth = store.read_rows(made.path, "depth", slice(0, 2))
+    np.testing.assert_allclose(depth, expected, atol=1e-5)
+
+
+def test_the_commands(
+    heads: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["gan2shape", "baseline", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out + captured.err
+
+    small = ["--images", "4", "--batch", "4", "--width", "8", "--threads", "1", "--lr", "0.001"]
+    for words in (["supervised", "--no-mirror"], ["unsup3d", "--no-symmetry", "--decay", "0.5"]):
+        name = words[0]
+        code, said = command(name, str(heads), "--out", str(tmp_path / name), *words[1:], *small)
+        assert code == 0
+        assert said.strip().endswith(NETWORKS)
+        settings = yaml.safe_load((tmp_path / name / "baseline.yaml").read_text())["settings"]
+        assert (settings["networks"]["width"], settings["learning_rate"]) == (8, 0.001)
+        assert settings["mirror"] == (name == "unsup3d")
+        assert settings.get("symmetric", False) is False
+        code, said = command(name, "--help")
+        assert code == 0
+        assert "Examples" in said
+    code, said = command("supervised", str(heads), "--out", str(tmp_path / "x"), "--size", "48")
+    assert code == 1
+    assert "camera: size must be a power of two" in said
+    assert not (tmp_path / "x").exists()
