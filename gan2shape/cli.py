@@ -855,6 +855,14 @@ def baseline_supervised(**options: Any) -> None:
     help="Reconstruct images from the mirrored shape too.",
 )
 @click.option(
+    "--warm-up",
+    type=click.IntRange(min=0),
+    default=8_000,
+    show_default=True,
+    metavar="N",
+    help="Images before depth and view begin to learn, some 125 batches; 0 in the paper.",
+)
+@click.option(
     "--gan",
     metavar="WEIGHTS",
     help="Compare images by the features of this GAN's discriminator: a file or a packaged name.",
@@ -866,7 +874,9 @@ def baseline_supervised(**options: Any) -> None:
     help="Compare them by VGG16's features, as the paper does: VGG16-LPIPS weights. Without either "
     "option the perceptual loss is left out.",
 )
-def baseline_unsup3d(symmetry: bool, gan: str | None, lpips: Path | None, **options: Any) -> None:
+def baseline_unsup3d(
+    symmetry: bool, warm_up: int, gan: str | None, lpips: Path | None, **options: Any
+) -> None:
     """Train Unsup3d (Wu et al., CVPR 2020) on the images of FOLDER, without any true depth.
 
     Give the same command again to go on after an interruption, with a larger --images to go on
@@ -876,10 +886,10 @@ def baseline_unsup3d(symmetry: bool, gan: str | None, lpips: Path | None, **opti
     Examples:
       gan2shape baseline unsup3d photos/ --lpips vgg.pth --out unsup3d
       gan2shape baseline unsup3d heads/ --gan heads64 --no-symmetry --out unsup3d-n
-      gan2shape baseline unsup3d heads/ --gan heads64 --width 32 --batch 16 --lr 0.0004 \\
-          --decay 0.3 --images 200000 --out quick
+      gan2shape baseline unsup3d heads/ --gan heads64 --width 16 --batch 16 --lr 0.0003 \\
+          --warm-up 2000 --decay 0.3 --images 200000 --out quick
     """
-    settings = {"method": "unsup3d", "symmetric": symmetry}
+    settings = {"method": "unsup3d", "symmetric": symmetry, "warm_up": warm_up}
     _train_baseline(settings, gan=gan, lpips=lpips, **options)
 
 

@@ -59,6 +59,9 @@ class Unsup3dConfig(_BaselineConfig):
     flip_weight: Weight = 0.5
     """On the losses of that reconstruction."""
     perceptual_weight: Weight = 1.0
+    warm_up: Annotated[int, Field(ge=0)] = 8_000
+    """Images before depth and view begin to learn; 0 in the paper. With black backgrounds the depth
+    would otherwise learn first to tilt out of the light, and is slow to come back."""
 
 
 BaselineConfig = Annotated[SupervisedConfig | Unsup3dConfig, Field(discriminator="method")]

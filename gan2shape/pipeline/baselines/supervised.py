@@ -31,7 +31,9 @@ class TrueDepth(Objective):
     def trained(self, networks: ShapeNetworks) -> list[nn.Parameter]:
         return list(networks.depth_net.parameters())
 
-    def forward(self, networks: ShapeNetworks, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, networks: ShapeNetworks, batch: Batch, shown: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Needs `batch.depths`; images that show no object count for nothing."""
         if batch.depths is None:
             raise ValueError("supervised training needs the true depth of every image")

@@ -59,15 +59,17 @@ class Look:
 class Objective(nn.Module):
     """What a baseline minimises, with the networks that only training needs, if there are any.
 
-    `forward(networks, batch)` gives the loss (B,) of every image and figures for people, detached
-    scalars by name.
+    `forward(networks, batch, shown)`, with the number of images shown so far, gives the loss (B,)
+    of every image and figures for people, detached scalars by name.
     """
 
     def trained(self, networks: ShapeNetworks) -> list[nn.Parameter]:
         """The parameters that training changes."""
         return [*networks.parameters(), *self.parameters()]
 
-    def forward(self, networks: ShapeNetworks, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, networks: ShapeNetworks, batch: Batch, shown: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         raise NotImplementedError
 
 
@@ -112,7 +114,7 @@ class Trainer:
             batch = batch.mirrored((torch.rand(count, generator=random) < 0.5).to(self.device))
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * self._rate()
-        losses, figures = self.objective(self.shape_networks, batch)
+        losses, figures = self.objective(self.shape_networks, batch, self.images)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         self.optimizer.step()

@@ -91,13 +91,17 @@ class Reconstruction(Objective):
         self.weights = (1.0, config.flip_weight) if config.symmetric else (1.0,)
         self.confidence = ConfidenceNetwork(config.camera.size, width, len(self.weights))
 
-    def forward(self, networks: ShapeNetworks, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, networks: ShapeNetworks, batch: Batch, shown: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         config, images, camera = self.config, batch.images, networks.camera
         copies = len(self.weights)
         with autocast(images.device, config.precision):
             depth, albedo = networks.depth(images), networks.albedo(images)
             view, light = networks.view(images), networks.light(images)
             fine, coarse = self.confidence(images)
+        if shown < config.warm_up:
+            depth, view = depth.detach(), view.detach()
         if depth.requires_grad:
             depth.register_hook(limit_gradient)
         if config.symmetric:

@@ -28,6 +28,7 @@ def settings(**changes: Any) -> Unsup3dConfig:
         "camera": {"size": SIZE},
         "networks": {"width": 8},
         "precision": "float32",
+        "warm_up": 0,
     }
     config = baseline_config(tree | changes)
     assert isinstance(config, Unsup3dConfig)
@@ -81,7 +82,7 @@ def test_the_loss_is_the_papers() -> None:
         torch.manual_seed(0)
         networks.depth_net.head.weight.normal_(std=0.05)
         networks.view_net.head.weight.normal_(std=0.05)
-        losses, figures = training.objective(networks, Batch(images))
+        losses, figures = training.objective(networks, Batch(images), 0)
         depth, albedo = networks.depth(images), networks.albedo(images)
         view, light = networks.view(images), networks.light(images)
         fine, coarse = training.objective.confidence(images)
@@ -134,6 +135,16 @@ def test_it_learns_to_reconstruct_with_all_its_networks() -> None:
         name = f"{net}.head.weight"
         assert not after[name].equal(before[name]), net
     assert training.look(some_images()).depth[:, :, 2:-2].std() > 0
+
+
+def test_depth_and_view_wait_for_the_warm_up() -> None:
+    training = unsup3d.trainer(settings(warm_up=8, learning_rate=1e-3), features)
+    start = trained(training, range(0))
+    after = trained(training, range(2))
+    waiting = {name for name in start if after[name].equal(start[name])}
+    assert waiting == {name for name in start if name.startswith(("depth_net.", "view_net."))}
+    later = trained(training, range(2, 4))
+    assert not [name for name in start if later[name].equal(start[name])]
 
 
 def trained(training: Trainer, numbers: range) -> dict[str, Tensor]:
