@@ -330,6 +330,111 @@ def pretrain(
 
 
 @cli.command()
+@click.argument("source", metavar="FOLDER")
+@click.option(
+    "--gan", required=True, metavar="WEIGHTS", help="StyleGAN2 weights of the images' category."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where to write; a directory that holds this estimation goes on with it.",
+)
+@click.option(
+    "--preset",
+    default="heads64-priors",
+    show_default=True,
+    help="Named settings, or a YAML file of them; their priors are where it starts, and should be "
+    "broad.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting, such as camera.size=128; may be repeated.",
+)
+@click.option(
+    "--masks", metavar="DIR", help="Object masks, by the images' names (sets mask=given)."
+)
+@click.option("--latents", metavar="PATH", help="Latents in W, as for reconstruct.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    metavar="N",
+    help="Only the first N images; a hundred or two are enough.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="At most so many; fewer when the Gaussians are stable before.",
+)
+@click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]")
+def priors(
+    source: str,
+    gan: str,
+    out: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    masks: str | None,
+    latents: str | None,
+    limit: int,
+    rounds: int,
+    seed: int | None,
+    device: Device,
+    threads: int | None,
+) -> None:
+    """Estimate how views and lights are spread over the images of FOLDER, from the images alone.
+
+    Writes DIR/priors.yaml, which 'gan2shape reconstruct --priors' and 'gan2shape pretrain --priors'
+    take, and DIR/priors.html, a picture of the distributions. Give the same command again to go on
+    after an interruption.
+
+    \b
+    Example:
+      gan2shape priors photos/ --gan my-gan/gan.safetensors --out my-priors
+    """
+    from gan2shape.jobs.pretrain_show import steps_display
+    from gan2shape.jobs.priors import Request
+    from gan2shape.jobs.priors import priors as estimate
+    from gan2shape.jobs.processes import plan_processes, tune_allocator
+    from gan2shape.schemas.config import load_config
+
+    overrides = _overrides(settings)
+    if masks is not None:
+        overrides.setdefault("mask", "given")
+    if seed is not None:
+        overrides["seed"] = seed
+    devices, threads = plan_processes(device, 1, threads)
+    tune_allocator()
+    request = Request(
+        source=source,
+        gan=gan,
+        out=out,
+        config=load_config(preset, overrides),
+        masks=masks,
+        latents=latents,
+        limit=limit,
+        rounds=rounds,
+        device=devices[0],
+        threads=threads,
+    )
+    sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
+    with _stopping(sentence), steps_display(_console()) as (show, note):
+        path = estimate(request, show, note)
+    click.echo(str(path))
+
+
+@cli.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @_with_execution
 def resume(

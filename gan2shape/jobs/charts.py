@@ -122,6 +122,46 @@ def histogram(values: Values, mean: float, std: float, title: str, style: str) -
     return _svg(width, bottom + 26, title, parts)
 
 
+def distribution(
+    values: Values, mean: float, std: float, truth: Values | None, title: str, style: str
+) -> Markup:
+    """Density of values in bins, a Gaussian as a line, and the density of true values as steps."""
+    both = values if truth is None else np.concatenate([values, truth])
+    low = min(float(both.min()), mean - 3 * std)
+    high = max(float(both.max()), mean + 3 * std)
+    edges = np.linspace(low, high, 31)
+    x = np.linspace(low, high, 161)
+    line = np.exp(-((x - mean) ** 2) / (2 * std**2)) / (std * math.sqrt(2 * math.pi))
+    bins, _ = np.histogram(values, edges, density=True)
+    true = None if truth is None else np.histogram(truth, edges, density=True)[0]
+    highest = max(float(part.max()) for part in (bins, line, true) if part is not None)
+    width, top, bottom, margin = 600, 10, 170, 20
+
+    def at(value: float) -> float:
+        return margin + (value - low) / (high - low) * (width - 2 * margin)
+
+    def up(density: float) -> float:
+        return bottom - density / highest * (bottom - top)
+
+    step = nice_ticks(high - low)[1]
+    marks = np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step
+    parts = list(_grid([(at(t), f"{t:.6g}") for t in marks], top, bottom))
+    parts.append(f'<g class="{style}">')
+    for left, right, density in zip(edges[:-1], edges[1:], bins, strict=True):
+        parts.append(
+            f'<rect class="bin" x="{at(left) + 0.5:.1f}" y="{up(density):.1f}" '
+            f'width="{at(right) - at(left) - 1:.1f}" height="{bottom - up(density):.1f}"/>'
+        )
+    points = " ".join(f"{at(a):.1f},{up(b):.1f}" for a, b in zip(x, line, strict=True))
+    parts.append(f'</g><polyline class="prior" points="{points}"/>')
+    if true is not None:
+        steps = " ".join(
+            f"V{up(d):.1f}H{at(right):.1f}" for d, right in zip(true, edges[1:], strict=True)
+        )
+        parts.append(f'<path class="truth" d="M{at(low):.1f} {bottom}{steps}V{bottom}"/>')
+    return _svg(width, bottom + 26, title, parts)
+
+
 def stacked_bars(bars: Sequence[Bar], unit: str, title: str) -> Markup:
     """Horizontal bars of pieces laid end to end."""
     lengths = [sum(length for _, length, _ in bar.pieces) for bar in bars]

@@ -37,31 +37,40 @@ STAGE_NAMES = {
 }
 
 
-def page(summaries: Sequence[RunSummary], limit: int) -> str:
-    """The HTML text, with pictures of up to `limit` images of every run."""
-    environment = Environment(
+def environment() -> Environment:
+    """Where the templates of pages are."""
+    found = Environment(
         loader=PackageLoader("gan2shape.jobs"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", "\u202f")
+    found.filters["thousands"] = lambda number: f"{number:,}".replace(",", "\u202f")
+    return found
+
+
+def page(summaries: Sequence[RunSummary], limit: int) -> str:
+    """The HTML text, with pictures of up to `limit` images of every run."""
     views = [_run_view(summary, limit) for summary in summaries]
     rows = [row_view(row) for row in table_rows(summaries)] if any_truth(summaries) else []
     times = _times(summaries)
-    return environment.get_template("report.html.j2").render(
-        title=title(summaries),
-        runs=views,
-        notes=notes(summaries),
-        rows=rows,
-        losses=_losses(summaries),
-        charts=_charts(summaries, times),
-        columns=pictures.COLUMNS,
-        rotations=[_rotation_view(i, s) for i, s in enumerate(summaries) if s.done],
-        failed=[view for view in views if view["failed"]],
-        times=times,
-        has_device_memory=any(s.peak_device_memory_mb for s in summaries),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title(summaries),
+            runs=views,
+            notes=notes(summaries),
+            rows=rows,
+            losses=_losses(summaries),
+            charts=_charts(summaries, times),
+            columns=pictures.COLUMNS,
+            rotations=[_rotation_view(i, s) for i, s in enumerate(summaries) if s.done],
+            failed=[view for view in views if view["failed"]],
+            times=times,
+            has_device_memory=any(s.peak_device_memory_mb for s in summaries),
+        )
     )
 
 

@@ -43,5 +43,13 @@ def sample_lights(lights: Tensor, prior: LightPriorConfig, random: Generator) ->
     )
 
 
+def light_spread(prior: LightPriorConfig) -> Tensor:
+    """Standard deviations (4,) of the lights that `sample_lights` draws for one image."""
+    if prior.std is not None:
+        return torch.tensor(prior.std)
+    extra, x, y = ((high - low) / 12**0.5 for low, high in (prior.diffuse, prior.x, prior.y))
+    return torch.tensor([2 * abs(prior.ambient_per_diffuse) * extra, 2 * extra, x, y])
+
+
 def _between(unit: Tensor, bounds: tuple[float, float]) -> Tensor:
     return bounds[0] + (bounds[1] - bounds[0]) * unit

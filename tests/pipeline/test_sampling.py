@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from gan2shape.pipeline.sampling import sample_lights, sample_views
+from gan2shape.pipeline.sampling import light_spread, sample_lights, sample_views
 from gan2shape.schemas.config import LightPriorConfig, ViewPriorConfig
 
 
@@ -30,3 +31,11 @@ def test_extra_diffuse_light_takes_its_share_of_the_ambient() -> None:
     assert lights[:, 2].abs().max() <= 0.5
     assert lights[:, 3].min() >= 0
     assert lights[:, 3].max() <= 0.2
+
+
+def test_the_spread_of_random_lights_is_that_of_the_draws() -> None:
+    prior = LightPriorConfig(x=(-0.8, 0.6), y=(0.0, 0.5), diffuse=(-0.2, 0.4))
+    lights = sample_lights(torch.zeros(20_000, 4), prior, torch.Generator().manual_seed(0))
+    assert light_spread(prior).tolist() == pytest.approx(lights.std(0).tolist(), rel=0.02)
+    gaussian = LightPriorConfig(mean=(0, 0, 0, 0), std=(0.1, 0.2, 0.3, 0.4))
+    assert light_spread(gaussian).tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
