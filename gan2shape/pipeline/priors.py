@@ -45,7 +45,8 @@ LEAST_GAIN = 1 / 3
 """Networks that respond to changes less than this are not trusted to tell the spread."""
 FRAME = [0, 4, 5]
 """Pitch and the shifts down and away: symmetry does not tell how the canonical shape stands, and
-means that follow the last round's drift."""
+from round to round their means would drift with it."""
+LEAST_ROUNDS = 3
 TOLERANCE, YAW_TOLERANCE = 0.25, 0.1
 """Change of means and standard deviations, in standard deviations, that counts as none."""
 
@@ -213,8 +214,9 @@ def is_stable(fits: Sequence[Gaussians]) -> bool:
     """Whether the last round left means and standard deviations as they were.
 
     That is, to within `TOLERANCE` times the standard deviation, and `YAW_TOLERANCE` for the yaw.
+    The first round does not count: its networks have hardly begun.
     """
-    if len(fits) < 2:
+    if len(fits) < LEAST_ROUNDS:
         return False
     before, after = fits[-2:]
     changes = [
