@@ -56,6 +56,15 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    """Sums over several threads differ in their last bits from run to run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def request(source: Path, out: Path, method: str = "supervised", **options: Any) -> Request:
     settings = {
         "method": method,
