@@ -76,19 +76,29 @@ def choose(summary: RunSummary, limit: int = LIMIT) -> list[Chosen]:
 
     All images in their own order, best and worst marked, where there are no more than `limit`.
     """
-    mad = summary.method.scores["mad_degrees"]
-    scored = np.flatnonzero(np.isfinite(mad))
-    tags: dict[int, str] = {}
-    if scored.size >= 3:
-        order = scored[np.argsort(mad[scored], kind="stable")]
-        tags = {int(order[0]): "best", int(order[order.size // 2]): "median"}
-        tags[int(order[-1])] = "worst"
+    tags = ranked(summary.method.scores["mad_degrees"])
     if summary.done <= limit:
         positions = list(range(summary.done))
     else:
         first = [i for i in range(summary.done) if i not in tags]
         positions = [*tags, *first][:limit]
     return [Chosen(int(summary.rows[i]), i, tags.get(i)) for i in positions]
+
+
+def ranked(scores: npt.NDArray[np.float64]) -> dict[int, str]:
+    """Positions of the best, the median and the worst (highest) finite score, in this order.
+
+    None where there are fewer than three.
+    """
+    scored = np.flatnonzero(np.isfinite(scores))
+    if scored.size < 3:
+        return {}
+    order = scored[np.argsort(scores[scored], kind="stable")]
+    return {
+        int(order[0]): "best",
+        int(order[order.size // 2]): "median",
+        int(order[-1]): "worst",
+    }
 
 
 def gallery(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
@@ -131,18 +141,27 @@ def _entries(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
 
 def _rendered(tensors: dict[str, Tensor], camera: Camera) -> dict[str, list[str]]:
     """Data URIs by column, one for each of the N images of `tensors`."""
-    depth, view, mask = tensors["depth"], tensors["view"], tensors["mask"] * 1.0
+    names = ("depth", "albedo", "view", "light", "mask")
+    shapes = shape_pictures(**{name: tensors[name] for name in names}, camera=camera)
+    return shapes | {
+        "reconstruction": [image_uri(image) for image in tensors["reconstruction"]],
+        "albedo": [image_uri(image) for image in tensors["albedo"]],
+    }
+
+
+def shape_pictures(
+    depth: Tensor, albedo: Tensor, view: Tensor, light: Tensor, mask: Tensor, camera: Camera
+) -> dict[str, list[str]]:
+    """Data URIs of the shapes in the input's view ("shape"), and turned "left" and "right"."""
     angle = math.radians(TURN_DEGREES)
     turns = torch.tensor([[0.0, angle, 0.0], [0.0, -angle, 0.0]])
-    turned = turn(depth, tensors["albedo"], view, tensors["light"], turns, camera)
+    turned = turn(depth, albedo, view, light, turns, camera)
     seen, inside = render_depth(depth, view, camera)
-    shape, mask = clay(seen, camera), mask * inside
+    shape, covered = clay(seen, camera), mask * inside
     return {
-        "reconstruction": [_uri(image) for image in tensors["reconstruction"]],
-        "albedo": [_uri(image) for image in tensors["albedo"]],
-        "shape": [_uri(image, alpha) for image, alpha in zip(shape, mask, strict=True)],
-        "left": [_uri(image) for image in turned[:, 0]],
-        "right": [_uri(image) for image in turned[:, 1]],
+        "shape": [image_uri(image, alpha) for image, alpha in zip(shape, covered, strict=True)],
+        "left": [image_uri(image) for image in turned[:, 0]],
+        "right": [image_uri(image) for image in turned[:, 1]],
     }
 
 
@@ -153,7 +172,7 @@ def _truth(entry: dict[str, str], run: store.Run, camera: Camera) -> str | None:
         depth, mask = (torch.from_numpy(a) for a in load_truth(entry, run.record.config.camera))
     except ImageError:
         return None
-    return _uri(clay(depth[None], camera)[0], mask)
+    return image_uri(clay(depth[None], camera)[0], mask)
 
 
 def clay(depth: Tensor, camera: Camera) -> Tensor:
@@ -164,7 +183,7 @@ def clay(depth: Tensor, camera: Camera) -> Tensor:
     return shade(albedo, normals_from_depth(depth, camera), light)
 
 
-def _uri(image: Tensor, alpha: Tensor | None = None) -> str:
+def image_uri(image: Tensor, alpha: Tensor | None = None) -> str:
     """Picture of an image (3, S, S) in [-1, 1], transparent where alpha (S, S) is 0."""
     pixels = image.permute(1, 2, 0).numpy() / 2 + 0.5
     return data_uri(pixels, None if alpha is None else alpha.numpy())

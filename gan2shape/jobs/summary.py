@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from gan2shape.jobs import store
 from gan2shape.jobs.images import ImageError
-from gan2shape.jobs.truth import load_truth
-from gan2shape.pipeline.baselines.trivial import MeanDepth, constant_depth
+from gan2shape.jobs.trivial import TRUTH_BATCH, average_depth, plane_scores
+from gan2shape.pipeline.baselines.trivial import constant_depth
 from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.metrics import depth_metrics
 from gan2shape.schemas.results import FAILED
 
 Values = npt.NDArray[np.float64]
@@ -36,7 +34,6 @@ STEPS = {
 """Parts of the reconstruction by the names that it times them under."""
 PEAKS = ("peak_memory_mb", "peak_device_memory_mb")
 FAILURES_KEPT = 1000
-TRUTH_BATCH = 64
 AXES = ("pitch", "yaw", "roll")
 
 
@@ -341,42 +338,23 @@ def trivial_rows(
     """
     if not len(rows):
         return (), None
-    camera = Camera.from_config(run.record.config.camera)
+    camera = run.record.config.camera
     try:
-        mean = MeanDepth.empty(camera.size)
-        for depths, masks in _truths(run, rows):
-            mean = mean.add(depths, masks)
+        mean = average_depth(_entries(run, rows), camera)
         planes = {
-            "Constant depth": constant_depth(camera, 1)[0].double(),
+            "Constant depth": constant_depth(Camera.from_config(camera), 1)[0].double(),
             "Average true depth": mean.result(),
         }
-        scores: dict[str, dict[str, list[Values]]] = {
-            name: {score: [] for score in SCORES[:4]} for name in planes
-        }
-        for depths, masks in _truths(run, rows):
-            for name, plane in planes.items():
-                found = depth_metrics(
-                    plane.expand_as(depths), torch.ones_like(masks), depths, masks, camera
-                )
-                for score, parts in scores[name].items():
-                    parts.append(getattr(found, score).numpy())
+        scores = plane_scores(planes, _entries(run, rows), camera)
     except ImageError as error:
         return (), f"ground truth {error}."
     except ValueError as error:
         return (), str(error)
-    return tuple(
-        Method(name, True, {score: np.concatenate(parts) for score, parts in values.items()})
-        for name, values in scores.items()
-    ), None
+    return tuple(Method(name, True, values) for name, values in scores.items()), None
 
 
-def _truths(
-    run: store.Run, rows: npt.NDArray[np.int64]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """True depths and masks (n, S, S) of some rows, `TRUTH_BATCH` at a time."""
+def _entries(run: store.Run, rows: npt.NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """The manifest's entries of some rows, `TRUTH_BATCH` at a time in memory."""
     manifest = _manifest(run)
     for start in range(0, len(rows), TRUTH_BATCH):
-        entries = manifest.take(pa.array(rows[start : start + TRUTH_BATCH])).to_pylist()
-        pairs = [load_truth(entry, run.record.config.camera) for entry in entries]
-        depths, masks = (np.stack(parts) for parts in zip(*pairs, strict=True))
-        yield torch.from_numpy(depths), torch.from_numpy(masks)
+        yield from manifest.take(pa.array(rows[start : start + TRUTH_BATCH])).to_pylist()

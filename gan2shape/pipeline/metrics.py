@@ -67,6 +67,40 @@ def depth_metrics(
     )
 
 
+@dataclass(frozen=True)
+class ErrorMap:
+    """Running sums (S, S) float64 of the angle between normals, over the images valid at a pixel.
+
+    It tells where in the frame the error of a method sits; MAD is the same angle per image.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    @classmethod
+    def empty(cls, size: int) -> ErrorMap:
+        return cls(torch.zeros(size, size).double(), torch.zeros(size, size).double())
+
+    def add(
+        self,
+        pred_depth: Tensor,
+        pred_mask: Tensor,
+        true_depth: Tensor,
+        true_mask: Tensor,
+        camera: Camera,
+    ) -> ErrorMap:
+        """The sums with more images added; the arguments are those of `depth_metrics`."""
+        valid = erode(pred_mask) & erode(true_mask)  # (N, S, S)
+        angles = _exact_angles(pred_depth.double(), true_depth.double(), camera)
+        total = self.total + torch.where(valid, angles, 0).sum(0)
+        return ErrorMap(total, self.count + valid.sum(0))
+
+    def mean(self, least: float = 1) -> Tensor:
+        """Mean angle (S, S) in degrees; NaN where fewer than `least` images are valid."""
+        seen = self.count >= max(least, 1)
+        return torch.where(seen, self.total / self.count.clamp(min=1), torch.nan)
+
+
 def erode(mask: Tensor) -> Tensor:
     """Pixels (N, S, S) bool whose 3x3 neighbourhood lies in the mask: its mean is above 0.99.
 
@@ -87,12 +121,15 @@ def _relief_scale(pred_log: Tensor, true_log: Tensor, valid: Tensor) -> Tensor:
 
 def _angles(pred: Tensor, true: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Angles (N, S, S) in degrees between the normals of two depths: exact, and as published."""
-    a, b = normals_from_depth(pred, camera), normals_from_depth(true, camera)
-    # atan2 is exact near 0, where acos loses half the digits.
-    exact = torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1))
     a, b = _published_normals(pred, camera), _published_normals(true, camera)
     paper = (a * b).sum(-1).clamp(-1, 1).acos()
-    return exact.rad2deg(), paper.rad2deg()
+    return _exact_angles(pred, true, camera), paper.rad2deg()
+
+
+def _exact_angles(pred: Tensor, true: Tensor, camera: Camera) -> Tensor:
+    a, b = normals_from_depth(pred, camera), normals_from_depth(true, camera)
+    # atan2 is exact near 0, where acos loses half the digits.
+    return torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1)).rad2deg()
 
 
 def _published_normals(depth: Tensor, camera: Camera) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gan2shape.pipeline.baselines.trivial import MeanDepth, constant_depth, mean_depth
 from gan2shape.pipeline.camera import Camera, pixel_rays
-from gan2shape.pipeline.metrics import depth_metrics, erode
+from gan2shape.pipeline.metrics import ErrorMap, depth_metrics, erode
 from gan2shape.pipeline.render import render_depth
 from tests.pipeline.shapes import KINDS, depth_map
 
@@ -170,3 +170,22 @@ def test_mean_depth_ignores_what_lies_outside_the_masks():
     assert mean_depth(depths, masks).isfinite().all()
     with pytest.raises(ValueError, match="at least one image"):
         mean_depth(depths, torch.zeros_like(masks))
+
+
+def test_an_error_map_means_over_the_images_that_are_valid_at_a_pixel():
+    true = torch.cat([tilted(0), tilted(0)])
+    pred = torch.cat([tilted(10), tilted(30)])
+    masks = ones(true)
+    masks[1, :, 16:] = 0  # the second image is valid in columns 1 to 14 alone
+    whole = ErrorMap.empty(32).add(pred, ones(pred), true, masks, CAMERA)
+    parts = ErrorMap.empty(32)
+    for i in range(2):
+        one = slice(i, i + 1)
+        parts = parts.add(pred[one], ones(pred[one]), true[one], masks[one], CAMERA)
+    assert torch.equal(whole.count, parts.count)
+    mean = whole.mean()
+    assert mean[5, 5].item() == pytest.approx(20, rel=1e-4)
+    assert mean[5, 20].item() == pytest.approx(10, rel=1e-4)
+    assert mean[0].isnan().all()
+    assert whole.mean(least=2)[5, 20].isnan()
+    assert parts.mean(least=2)[5, 5].item() == pytest.approx(20, rel=1e-4)
