@@ -52,17 +52,30 @@ def relight(
     lights: Tensor,
     camera: Camera,
     *,
+    with_camera: bool = False,
     background: float | None = -1.0,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Images (B, K, 3, S, S) in [-1, 1] of B shapes in their own view under K lights (K, 4)."""
+    """Images (B, K, 3, S, S) in [-1, 1] of B shapes in their own view under K lights.
+
+    Lights are (K, 4), or (B, K, 4) where every shape has its own. Their directions are those of the
+    canonical frame, as a reconstruction's own light; `with_camera` takes them to be the camera's,
+    which the shape's view (B, 6) is turned against.
+    """
     _check(depth, albedo, view)
-    if lights.ndim != 2 or lights.shape[1] != 4:
-        raise ValueError(f"lights must be (K, 4), not {tuple(lights.shape)}")
-    count, batch, size = lights.shape[0], depth.shape[0], camera.size
-    normals = normals_from_depth(depth, camera).repeat_interleave(count, 0)
+    batch, size = depth.shape[0], camera.size
+    if lights.ndim == 2:
+        lights = lights.expand(batch, *lights.shape)
+    if lights.ndim != 3 or lights.shape[0] != batch or lights.shape[2] != 4:
+        raise ValueError(f"lights must be (K, 4) or ({batch}, K, 4), not {tuple(lights.shape)}")
+    count = lights.shape[1]
+    normals = normals_from_depth(depth, camera)
+    if with_camera:
+        normals = torch.einsum("bij,bvuj->bvui", rotation_matrix(view[:, :3]).to(normals), normals)
     textures = shade(
-        albedo.repeat_interleave(count, 0), normals, lights.to(albedo).repeat(batch, 1)
+        albedo.repeat_interleave(count, 0),
+        normals.repeat_interleave(count, 0),
+        lights.to(albedo).flatten(0, 1),
     )  # (B * K, 3, S, S)
     # One rasterisation per shape: all its lights share the view.
     stacked = textures.reshape(batch, count * 3, size, size)

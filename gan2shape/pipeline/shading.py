@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+GRAZING = 0.1
+"""Least share of a light's direction that leads away from the camera."""
+
 
 def light_direction(light: Tensor) -> Tensor:
     """Unit direction (B, 3) of a light (B, 4): (x, y, 1) normalised, in the normals' convention."""
@@ -28,6 +31,17 @@ def diffuse_shading(normals: Tensor, light: Tensor) -> Tensor:
     x, y, z = (part[:, None, None] for part in light_direction(light).unbind(-1))
     nx, ny, nz = normals.unbind(-1)
     return (nx * x + ny * y + nz * z).clamp(min=0).unsqueeze(1)
+
+
+def turn_light(light: Tensor, rotation: Tensor) -> Tensor:
+    """Lights (B, 4) whose directions are turned by rotations (3, 3) or (B, 3, 3).
+
+    A direction is kept as (x, y, 1), which no light has that comes from behind; such a one is
+    brought round until it grazes.
+    """
+    x, y, z = (rotation.to(light) @ light_direction(light)[..., None])[..., 0].unbind(-1)
+    z = z.clamp(min=GRAZING)
+    return torch.cat([light[:, :2], torch.stack([x / z, y / z], dim=1)], dim=1)
 
 
 def shade(albedo: Tensor, normals: Tensor, light: Tensor) -> Tensor:

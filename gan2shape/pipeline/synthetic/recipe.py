@@ -114,8 +114,8 @@ def sample_head(seed: int, model: HeadModel, attempt: int = 0) -> HeadParameters
         controls=controls,
         colours=_colours(rng, ethnicity, phenotypes),
         scale=float(0.88 * np.exp(np.clip(rng.normal(0, 0.035), -0.08, 0.08))),
-        view=_view(rng),
-        light=_light(rng),
+        view=random_view(rng),
+        light=random_light(rng),
     )
 
 
@@ -196,7 +196,8 @@ def _colours(
     )
 
 
-def _view(rng: np.random.RandomState) -> NDArray[np.float64]:
+def random_view(rng: np.random.RandomState) -> NDArray[np.float64]:
+    """A view (6,) in radians and scene units, as `HeadParameters` has it."""
     pitch = rng.normal(0, 0.07)
     yaw = np.clip(rng.normal(0, 0.32), -0.8, 0.8)
     roll = rng.normal(0, 0.04)
@@ -204,7 +205,8 @@ def _view(rng: np.random.RandomState) -> NDArray[np.float64]:
     return np.array([np.clip(pitch, -0.2, 0.2), yaw, np.clip(roll, -0.12, 0.12), *shift, 0.0])
 
 
-def _light(rng: np.random.RandomState) -> NDArray[np.float64]:
+def random_light(rng: np.random.RandomState) -> NDArray[np.float64]:
+    """A light (4,) of raw numbers in [-1, 1], as `HeadParameters` has it."""
     ambient = rng.uniform(0.35, 0.6)
     diffuse = rng.uniform(0.45, 0.85)
     diffuse = min(diffuse, 1.2 - ambient)  # keeps bright skin from washing out

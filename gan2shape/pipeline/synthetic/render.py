@@ -48,15 +48,23 @@ def draw_heads(seeds: Iterable[int], model: HeadModel, size: int = 64) -> Iterat
 
 
 def draw_head(seed: int, model: HeadModel, size: int = 64, surface: Surface | None = None) -> Head:
-    """Draw identity `seed` at `size` x `size`; candidates that leave the frame are drawn anew."""
+    """Draw identity `seed` at `size` x `size`."""
+    parameters, mesh = fitting_head(seed, model)
+    return draw(
+        parameters, mesh, model, surface or template_surface(model), CameraConfig(size=size)
+    )
+
+
+def fitting_head(seed: int, model: HeadModel) -> tuple[HeadParameters, NDArray[np.float32]]:
+    """Parameters and frontal mesh (V, 3) of identity `seed`: of its first candidate that fits the
+    frame.
+    """
     for attempt in range(MAX_ATTEMPTS):
         parameters = sample_head(seed, model, attempt)
         mesh = frontal_mesh(parameters, model)
         if fits(mesh, parameters, model):
             break
-    return draw(
-        parameters, mesh, model, surface or template_surface(model), CameraConfig(size=size)
-    )
+    return parameters, mesh
 
 
 def fits(mesh: NDArray[np.float32], head: HeadParameters, model: HeadModel) -> bool:
