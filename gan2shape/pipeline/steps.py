@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gan2shape.pipeline import projection
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth, smoothness
 from gan2shape.pipeline.group import Group, ProjectedSamples
@@ -213,22 +214,18 @@ def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIt
 def latent_offset(group: Group, images: Tensor, index: Tensor) -> Tensor:
     """The offset dw (B, D) that the encoder proposes for `images` (B, 3, S, S) of targets `index`.
 
-    With latent regularisation the code passes the last layers F of the mapping network,
-    dw = F(code + h0) - F(h0), h0 being the hidden code of z = 0 there (section 3.2).
+    It is relative to the GAN's rendition of the targets where the settings say so.
     """
     options = group.config.latent
-    code = group.encoder(images)
-    if options.relative:
-        anchors, place = index.unique(return_inverse=True)
-        code = code - group.encoder(group.inverted[anchors])[place]
-    if not options.regularize:
-        return code
-    head, tail = _split_mapping(group.gan.generator.mapping, options.mapping_layers)
-    with torch.autocast(code.device.type, enabled=False):
-        with torch.no_grad():
-            hidden = head(torch.zeros_like(code[:1]))
-            origin = tail(hidden)
-        return tail(code + hidden) - origin
+    anchors, place = index.unique(return_inverse=True)
+    return projection.latent_offset(
+        group.encoder,
+        group.gan.generator.mapping,
+        options,
+        images,
+        group.inverted[anchors] if options.relative else None,
+        place,
+    )
 
 
 def render(group: Group, shapes: Canonical, view: Tensor, light: Tensor) -> Rendering:
@@ -399,14 +396,6 @@ def _iterations(group: Group, optimizer: torch.optim.Optimizer, count: int) -> I
 def _batch(group: Group) -> int:
     """Inputs in one iteration of the steps that see nothing but inputs."""
     return min(group.config.optimization.batch, len(group.active()))
-
-
-def _split_mapping(layers: nn.Sequential, last: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """The mapping network before and from its `last` linear layers; all of them take the norm."""
-    linear = len(layers) - 1
-    cut = 0 if last == linear else len(layers) - last
-    modules = list(layers)
-    return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:])
 
 
 def _spread(images: Tensor) -> float:

@@ -75,7 +75,7 @@ def invert(
     on_progress: OnProgress | None = None,
     precision: str = "auto",
 ) -> Inversion:
-    """Find w with G(w) close to each image.
+    """Find w with G(w) close to each image, from the random sample that looks most like it.
 
     Minimises L1 + `perceptual_weight` * (L1 of the discriminator's first features + LPIPS if given)
     plus a small penalty on the distance from the mean latent, by Adam with a cosine ramp-down. The
@@ -95,8 +95,64 @@ def invert(
     """
     _check(images, masks)
     space = measure_space(gan)
-    starts = gan.generator.sample_latents(START_SAMPLES, seed=seed + 1)
-    starts = torch.cat((space.mean[None], starts))
+    samples = gan.generator.sample_latents(START_SAMPLES, seed=seed + 1)
+    samples = torch.cat((space.mean[None], samples))
+    return _invert(
+        gan,
+        images,
+        config,
+        space,
+        lambda target, part: _closest(target, samples),
+        masks,
+        lpips,
+        on_progress,
+        precision,
+    )
+
+
+def refine(
+    gan: Gan,
+    images: Tensor,
+    latents: Tensor,
+    config: InversionConfig,
+    *,
+    masks: Tensor | None = None,
+    lpips: Lpips | None = None,
+    on_progress: OnProgress | None = None,
+    precision: str = "auto",
+) -> Inversion:
+    """`invert`, but from `latents` (N, D) that are close already."""
+    _check(images, masks)
+    if latents.shape != (len(images), gan.generator.style_dim):
+        raise ValueError(
+            f"latents must be {(len(images), gan.generator.style_dim)}, not {tuple(latents.shape)}"
+        )
+    space = measure_space(gan)
+    return _invert(
+        gan,
+        images,
+        config,
+        space,
+        lambda target, part: latents[part],
+        masks,
+        lpips,
+        on_progress,
+        precision,
+    )
+
+
+def _invert(
+    gan: Gan,
+    images: Tensor,
+    config: InversionConfig,
+    space: LatentSpace,
+    start: Callable[[_Target, slice], Tensor],
+    masks: Tensor | None,
+    lpips: Lpips | None,
+    on_progress: OnProgress | None,
+    precision: str,
+) -> Inversion:
+    """Batch by batch, from what `start` gives for each."""
     chunks = list(range(0, len(images), config.batch))
     total = config.iterations * len(chunks)
     results = []
@@ -109,7 +165,7 @@ def invert(
                 on_progress(before + iteration, total)
 
         with autocast(images.device, precision):
-            results.append(_optimise(target, space, starts, config, tick))
+            results.append(_optimise(target, space, start(target, part), config, tick))
     if not results:
         empty = images.new_zeros(0)
         return Inversion(images.new_zeros(0, gan.generator.style_dim), images.clone(), empty, [])
@@ -174,11 +230,10 @@ class _Target:
 def _optimise(
     target: _Target,
     space: LatentSpace,
-    starts: Tensor,
+    latents: Tensor,
     config: InversionConfig,
     tick: Callable[[int], None],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    latents = _closest(target, starts)
     offsets = ((latents - space.mean) / space.spread).requires_grad_()
     optimizer = torch.optim.Adam([offsets], lr=config.learning_rate)
     for iteration in range(config.iterations):

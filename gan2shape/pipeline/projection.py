@@ -1,0 +1,122 @@
+"""Projection of pictures onto a GAN's images (section 3.2): G(w + dw), dw from the offset encoder.
+
+A rendering of a shape becomes an image that the GAN could have made: what the rendering lacks or
+has wrong is put right, and what the GAN cannot show is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.inversion import match_size, refine
+from gan2shape.schemas.config import InversionConfig, LatentConfig
+
+BATCH = 32
+
+
+def latent_offset(
+    encoder: nn.Module,
+    mapping: nn.Sequential,
+    options: LatentConfig,
+    images: Tensor,
+    anchors: Tensor | None,
+    place: Tensor,
+) -> Tensor:
+    """The offset dw (B, D) that the encoder proposes for `images` (B, 3, S, S).
+
+    With latent regularisation the code passes the last layers F of the mapping network,
+    dw = F(code + h0) - F(h0), h0 being the hidden code of z = 0 there (section 3.2).
+
+    Args:
+        encoder: images (B, 3, S, S) to codes (B, D).
+        mapping: the generator's mapping network.
+        anchors: (A, 3, S, S), the GAN's images of latents that codes are relative to; needed where
+            `options` ask for relative ones.
+        place: (B,) which of the anchors goes with each image.
+    """
+    code = encoder(images)
+    if options.relative:
+        if anchors is None:
+            raise ValueError("relative offsets need the GAN's images of the latents")
+        code = code - encoder(anchors)[place]
+    if not options.regularize:
+        return code
+    head, tail = _split_mapping(mapping, options.mapping_layers)
+    with torch.autocast(code.device.type, enabled=False):
+        with torch.no_grad():
+            hidden = head(torch.zeros_like(code[:1]))
+            origin = tail(hidden)
+        return tail(code + hidden) - origin
+
+
+@dataclass(frozen=True)
+class Projector:
+    """A GAN with its offset encoder, as pretraining leaves them."""
+
+    gan: Gan
+    encoder: nn.Module
+    options: LatentConfig
+    """Those that the encoder was trained with."""
+    precision: str = "auto"
+    refinement: InversionConfig | None = None
+    """How latents are optimised afterwards, if they are."""
+
+    @torch.no_grad()
+    def __call__(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
+        """What the GAN makes of K pictures each of B objects: (B, K, 3, S, S) in [-1, 1].
+
+        Args:
+            pictures: (B, K, 3, S, S) in [-1, 1], filled where they show nothing.
+            masks: (B, K, S, S), where they do show something.
+            latents: (B, D), the objects' own.
+        """
+        count = pictures.shape[1]
+        flat, own = pictures.flatten(0, 1), latents.repeat_interleave(count, 0)
+        with autocast(flat.device, self.precision):
+            anchors = self._images(latents, flat.shape[-1])
+            place = torch.arange(len(latents), device=flat.device).repeat_interleave(count)
+            found = own + torch.cat(
+                [
+                    latent_offset(
+                        self.encoder,
+                        self.gan.generator.mapping,
+                        self.options,
+                        flat[part],
+                        anchors,
+                        place[part],
+                    )
+                    for part in torch.arange(len(flat), device=flat.device).split(BATCH)
+                ]
+            )
+        if self.refinement is None:
+            with autocast(flat.device, self.precision):
+                made = self._images(found, flat.shape[-1])
+        else:
+            with torch.enable_grad():
+                made = refine(
+                    self.gan,
+                    flat,
+                    found,
+                    self.refinement,
+                    masks=masks.flatten(0, 1),
+                    precision=self.precision,
+                ).images
+        return made.clamp(-1, 1).unflatten(0, (len(latents), count))
+
+    def _images(self, latents: Tensor, size: int) -> Tensor:
+        """The generator's images (N, 3, S, S) float32 of latents (N, D), reduced to S pixels."""
+        parts = (self.gan.generator(part).float() for part in latents.split(BATCH))
+        return torch.cat([match_size(part, size) for part in parts])
+
+
+def _split_mapping(layers: nn.Sequential, last: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """The mapping network before and from its `last` linear layers; all of them take the norm."""
+    linear = len(layers) - 1
+    cut = 0 if last == linear else len(layers) - last
+    modules = list(layers)
+    return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:])
