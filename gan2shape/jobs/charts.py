@@ -35,6 +35,54 @@ class Bar:
     pieces: tuple[tuple[str, float, str], ...]
 
 
+@dataclass(frozen=True)
+class Mark:
+    """One row of a chart of numbers: a value with its interval, and one to hold it against."""
+
+    name: str
+    value: float
+    interval: tuple[float | None, float | None]
+    reference: float | None
+    style: str
+
+
+def mark_chart(marks: Sequence[Mark], unit: str, title: str) -> Markup:
+    """A dot and its interval for every row; a diamond where the reference is."""
+    if not marks:
+        return Markup("")
+    left, right, row, top, width = _name_width([mark.name for mark in marks]), 20, 30, 8, 600
+    bottom = top + row * len(marks)
+    reach = [[m.value, m.interval[1] or 0.0, m.reference or 0.0] for m in marks]
+    largest = max(map(max, reach))
+    ticks = nice_ticks(largest * 1.04)
+    span = max(ticks[-1], largest * 1.04)
+
+    def at(value: float) -> float:
+        return left + value / span * (width - left - right)
+
+    parts = list(_grid([(at(t), f"{t:g}") for t in ticks], top, bottom))
+    for i, mark in enumerate(marks):
+        y, (low, high) = top + row * (i + 0.5), mark.interval
+        parts.append(
+            f'<text class="name" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{escape(_short(mark.name))}</text>"
+        )
+        if mark.reference is not None:
+            parts.append(
+                f'<path class="reference" d="M{at(mark.reference):.1f} {y - 6}l6 6l-6 6l-6-6z">'
+                f"<title>{mark.reference:.3f}</title></path>"
+            )
+        parts.append(f'<g class="{mark.style}">')
+        if low is not None and high is not None:
+            parts.append(f'<path class="whisker" d="M{at(low):.1f} {y}H{at(high):.1f}"/>')
+        parts.append(
+            f'<circle class="mark" cx="{at(mark.value):.1f}" cy="{y}" r="4.5">'
+            f"<title>{escape(mark.name)}: {mark.value:.3f}</title></circle></g>"
+        )
+    parts.append(_axis_name(left, width - right, bottom, unit))
+    return _svg(width, bottom + 44, title, parts)
+
+
 def box_chart(samples: Sequence[Sample], unit: str, title: str) -> Markup:
     """Boxes (quartiles, median), whiskers (5 to 95 %), dots for single images, one row a sample."""
     rows = [

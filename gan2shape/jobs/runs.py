@@ -123,7 +123,7 @@ def prepare(
         pretrained = engine.load_networks(request.networks)
         config = config.model_copy(update={"networks": pretrained.networks})
         check_pretrained(pretrained, gan, config)
-        networks = store.Weights(_weights_path(request.networks), pretrained.sha256)
+        networks = store.Weights(weights_path(request.networks), pretrained.sha256)
     if request.spread and execution.scheduler is None:
         config = spread_shards(config, len(found), execution)
     latents = None
@@ -132,7 +132,7 @@ def prepare(
         latents = engine.load_latents(found.shared_latents, list(found.ids), style_dim).numpy()
     record = store.RunRecord(
         config=config,
-        gan=store.Weights(_weights_path(request.gan), gan.sha256),
+        gan=store.Weights(weights_path(request.gan), gan.sha256),
         lpips=lpips,
         images=len(found),
         latent_size=gan.generator.style_dim,
@@ -288,7 +288,7 @@ def _client(
     return local_client(workers)
 
 
-def _weights_path(weights: str) -> str:
+def weights_path(weights: str) -> str:
     """Packaged weights by their name, files by their absolute path."""
     return str(Path(weights).resolve()) if Path(weights).is_file() else weights
 

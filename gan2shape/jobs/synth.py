@@ -89,7 +89,7 @@ def write_heads(
         if on_progress:
             on_progress(done, len(seeds))
     _write_bytes(out / "contact-sheet.png", _png(contact_sheet(sheet)))
-    _write_bytes(out / "dataset.yaml", _description(seeds, size).encode())
+    _write_bytes(out / "dataset.yaml", description(seeds, size).encode())
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=TRUTH_SCHEMA), table)
     _write_bytes(out / "truth.parquet", table.getvalue())
@@ -208,9 +208,10 @@ def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int = 8) -> NDAr
     return sheet
 
 
-def _description(seeds: Sequence[int], size: int) -> str:
+def description(seeds: Sequence[int], size: int) -> str:
+    """The text of dataset.yaml."""
     camera = CameraConfig(size=size)
-    description = {
+    about = {
         "kind": "synthetic-heads",
         "recipe": RECIPE_VERSION,
         "anny": ANNY_VERSION,
@@ -225,4 +226,4 @@ def _description(seeds: Sequence[int], size: int) -> str:
         },
         "depth": "float32 z at pixel centres in scene units; background is max_depth",
     }
-    return yaml.safe_dump(description, sort_keys=False)
+    return yaml.safe_dump(about, sort_keys=False)

@@ -1,0 +1,179 @@
+"""Pictures of a row: its best, median and worst head, and where in the frame its error sits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gan2shape.jobs import store
+from gan2shape.jobs.benchmark.scores import Results, RowScores
+from gan2shape.jobs.pictures import (
+    TURN_DEGREES,
+    clay,
+    data_uri,
+    image_uri,
+    ranked,
+    shape_pictures,
+    thumbnail,
+)
+from gan2shape.jobs.trivial import TRUTH_BATCH, truths
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.edit import normal_picture
+from gan2shape.pipeline.metrics import ErrorMap
+from gan2shape.pipeline.render import render_depth
+
+Positions = Sequence[int]
+Colours = npt.NDArray[np.float64]
+
+COLUMNS = {
+    "input": "Input",
+    "shape": "Shape",
+    "truth": "True shape",
+    "normals": "Normals",
+    "true_normals": "True normals",
+    "left": f"Turned {TURN_DEGREES:.0f}° left",
+    "right": f"Turned {TURN_DEGREES:.0f}° right",
+}
+PLAIN_ALBEDO, PLAIN_LIGHT = 0.7, (0.0, 0.4, 0.3, 0.4)
+"""Of depth that comes without them."""
+MAP_DEGREES = 40.0
+"""Angle at the end of the maps' colours."""
+LEAST_SHARE = 0.05
+"""Pixels that fewer of the heads cover have no colour."""
+RAMP = np.array(
+    [
+        [0.19, 0.26, 0.62],
+        [0.13, 0.57, 0.60],
+        [0.55, 0.76, 0.38],
+        [0.98, 0.78, 0.25],
+        [0.80, 0.18, 0.15],
+    ]
+)
+"""Colours from 0 to `MAP_DEGREES`."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A head as one row sees it."""
+
+    image_id: str
+    tag: str
+    side: float
+    mad_degrees: float
+    pictures: dict[str, str | None]
+    """`COLUMNS` to data URIs; `None` where a file is gone."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Some heads' shapes as tensors, N of each."""
+
+    depth: Tensor
+    albedo: Tensor
+    view: Tensor
+    light: Tensor
+
+
+def cases(results: Results, row: RowScores) -> list[Case]:
+    """The best, the median and the worst head of a row that is compared, by MAD."""
+    mad = np.where(results.compared, row.scores["mad_degrees"], np.nan)
+    tags = ranked(mad)
+    if not tags:
+        return []
+    places = list(tags)
+    camera = Camera.from_config(results.camera)
+    depths, masks = _truth(results, places)
+    found = _shapes(row, places, camera)
+    columns = shape_pictures(found.depth, found.albedo, found.view, found.light, masks, camera) | {
+        "truth": _masked(clay(depths, camera), masks),
+        "normals": _normals(found.depth, found.view, masks, camera),
+        "true_normals": _normals(depths, None, masks, camera),
+    }
+    return [
+        Case(
+            image_id=results.entries[place]["image_id"],
+            tag=tag,
+            side=float(row.scores["side"][place]),
+            mad_degrees=float(mad[place]),
+            pictures={"input": thumbnail(results.entries[place]["uri"], camera.size)}
+            | {name: values[i] for name, values in columns.items()},
+        )
+        for i, (place, tag) in enumerate(tags.items())
+    ]
+
+
+def _normals(depth: Tensor, view: Tensor | None, mask: Tensor, camera: Camera) -> list[str]:
+    return _masked(normal_picture(depth, view, camera, mask=mask), mask)
+
+
+def _masked(images: Tensor, masks: Tensor) -> list[str]:
+    return [image_uri(image, mask) for image, mask in zip(images, masks, strict=True)]
+
+
+def error_map(results: Results, row: RowScores) -> Colours:
+    """Mean angle (S, S) in degrees between the row's normals and the true ones, in the input's
+    frame, over the compared heads; NaN where few of them are seen.
+    """
+    places = np.flatnonzero(results.compared).tolist()
+    camera = Camera.from_config(results.camera)
+    total = ErrorMap.empty(camera.size)
+    for start in range(0, len(places), TRUTH_BATCH):
+        batch = places[start : start + TRUTH_BATCH]
+        depths, masks = _truth(results, batch)
+        seen, inside = _seen(row, batch, camera)
+        total = total.add(seen, inside, depths, masks, camera)
+    return total.mean(LEAST_SHARE * len(places)).numpy()
+
+
+def map_picture(angles: Colours) -> str:
+    """Data URI of angles (S, S) in the maps' colours, transparent where there is none."""
+    seen = np.isfinite(angles)
+    return data_uri(_colours(np.where(seen, angles, 0)), seen.astype(np.float64))
+
+
+def ramp_picture() -> str:
+    """Data URI of the colours from 0 to `MAP_DEGREES`, from left to right."""
+    return data_uri(_colours(np.linspace(0, MAP_DEGREES, 256)[None].repeat(8, 0)))
+
+
+def _colours(angles: Colours) -> Colours:
+    place = np.clip(angles / MAP_DEGREES, 0, 1) * (len(RAMP) - 1)
+    return np.stack([np.interp(place, range(len(RAMP)), RAMP[:, c]) for c in range(3)], axis=-1)
+
+
+def _truth(results: Results, places: Positions) -> tuple[Tensor, Tensor]:
+    entries = [results.entries[place] for place in places]
+    parts: Iterator[tuple[Tensor, Tensor]] = truths(entries, results.camera)
+    depths, masks = (torch.cat(part) for part in zip(*parts, strict=True))
+    return depths, masks
+
+
+def _seen(row: RowScores, places: Positions, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Depth (N, S, S) in the input's view, and where it is; as the scores were made."""
+    if row.plane is not None:
+        depth = row.plane.expand(len(places), -1, -1)
+        return depth, torch.ones_like(depth)
+    found = _shapes(row, places, camera)
+    return render_depth(found.depth, found.view, camera)
+
+
+def _shapes(row: RowScores, places: Positions, camera: Camera) -> Shapes:
+    """Shapes of heads by their places, which are the rows of a run's arrays."""
+    count = len(places)
+    if row.run is None:
+        assert row.plane is not None  # a compared row has one of them
+        depth = row.plane.float().expand(count, -1, -1)
+        albedo = torch.full((count, 3, camera.size, camera.size), PLAIN_ALBEDO)
+        light = torch.tensor(PLAIN_LIGHT).expand(count, 4)
+        return Shapes(depth, albedo, torch.zeros(count, 6), light)
+    run = row.run
+
+    def read(name: str) -> Tensor:
+        return torch.from_numpy(store.read_rows(run.path, name, places).astype(np.float32))
+
+    return Shapes(read("depth"), read("albedo"), read("view"), read("light"))

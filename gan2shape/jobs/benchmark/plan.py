@@ -1,0 +1,240 @@
+"""From what the user asks for to the trainings and runs that make the table: plain data.
+
+Everything bears a key: the SHA-256 of all that decides it. A training is kept in the cache under
+its key, and a row's run is gone on with while its key is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gan2shape.jobs.benchmark.methods import (
+    AVERAGE,
+    BY_NUMBER,
+    CONSTANT,
+    TRAININGS,
+    Method,
+    TrainingKind,
+)
+from gan2shape.jobs.runs import weights_path
+from gan2shape.jobs.store import Weights
+from gan2shape.pipeline.pretrained import check_pretrained, load_pretrained
+from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
+from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
+from gan2shape.pipeline.synthetic.splits import split_seeds
+from gan2shape.schemas.assets import NETWORKS_FILE, PRIORS_FILE, asset_names
+from gan2shape.schemas.baseline_training import SupervisedConfig, Unsup3dConfig, baseline_config
+from gan2shape.schemas.benchmark import Recipe
+from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.errors import UserError
+
+CATEGORY = "heads64"
+"""Packaged files of synthetic heads."""
+KEY_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `gan2shape benchmark heads` was asked to do."""
+
+    out: Path
+    recipe: Recipe
+    split: str = "test"
+    count: int | None = None
+    """Heads to score on; the recipe's unless given."""
+    rows: tuple[int, ...] = tuple(BY_NUMBER)
+    gan: str = CATEGORY
+    priors: str | None = None
+    """A file, or a packaged name; the packaged ones, if there are any, unless given."""
+    packaged: bool = False
+    """Start from the packaged networks in place of training those with symmetry."""
+    cache: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class HeadSet:
+    """The first heads of a split, as `gan2shape synth heads` draws them."""
+
+    split: str
+    count: int
+    size: int
+    recipe: int = RECIPE_VERSION
+
+    @property
+    def seeds(self) -> range:
+        """Their identities. Raises `SplitError` for more than the split has."""
+        return split_seeds(self.split, self.count)
+
+    @property
+    def key(self) -> str:
+        return _key(vars(self))
+
+    def __str__(self) -> str:
+        heads = "head" if self.count == 1 else "heads"
+        return f"{self.count} {heads} of the {self.split} split at {self.size} pixels"
+
+
+@dataclass(frozen=True)
+class Training:
+    """Networks that are trained once, and all that decides them."""
+
+    kind: TrainingKind
+    config: SupervisedConfig | Unsup3dConfig | RunConfig
+    """With the priors' settings in it."""
+    heads: HeadSet
+    """What it may learn from."""
+    limit: int | None = None
+    """It takes the first ones alone."""
+    gan: Weights | None = None
+    version: str = metadata.version("gan2shape")
+
+    @property
+    def name(self) -> str:
+        return self.kind.name
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the key is made from."""
+        return {
+            "kind": self.name,
+            "settings": self.config.model_dump(mode="json"),
+            "heads": vars(self.heads),
+            "limit": self.limit,
+            "gan": self.gan and self.gan.sha256,
+            "version": self.version,
+        }
+
+    @property
+    def key(self) -> str:
+        return _key(self.origin)
+
+    @property
+    def folder(self) -> str:
+        """Its name in the cache."""
+        return f"{self.name}-{self.key[:KEY_SHOWN]}"
+
+    def __str__(self) -> str:
+        limit = f", the first {self.limit}" if self.limit else ""
+        return f"training {self.folder} on {self.heads}{limit}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row whose shapes come from a run."""
+
+    method: Method
+    config: RunConfig
+    start: Training | Weights
+    """Networks to start from: trained here, or packaged."""
+    heads: HeadSet
+    gan: Weights
+
+    @property
+    def key(self) -> str:
+        start = self.start
+        return _key(
+            {
+                "row": self.method.number,
+                "settings": self.config.model_dump(mode="json"),
+                "networks": start.key if isinstance(start, Training) else start.sha256,
+                "heads": self.heads.key,
+                "gan": self.gan.sha256,
+            }
+        )
+
+    def __str__(self) -> str:
+        start = self.start
+        source = start.folder if isinstance(start, Training) else f"packaged {start.path}"
+        return f"row {self.method.label}: {self.config.name} from {source}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that one command does."""
+
+    heads: HeadSet
+    """What every row is scored on."""
+    train_heads: HeadSet
+    """What the average depth and the trainings come from."""
+    rows: tuple[Row, ...]
+    gan: Weights
+    priors: str | None
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """Those that the rows need, each once, in their order."""
+        starts = [row.start for row in self.rows if isinstance(row.start, Training)]
+        return tuple({start.key: start for start in starts}.values())
+
+    def lines(self) -> Iterator[str]:
+        """The parts, one sentence each."""
+        yield str(self.heads)
+        yield str(self.train_heads)
+        yield from map(str, self.trainings)
+        yield from map(str, self.rows)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def make_plan(request: Request) -> Plan:
+    """Resolve settings, weights and keys. Raises `UserError` for what does not fit."""
+    recipe = request.recipe
+    gan = load_gan(request.gan)
+    weights = Weights(weights_path(request.gan), gan.sha256)
+    priors = request.priors or (CATEGORY if CATEGORY in asset_names(PRIORS_FILE) else None)
+    size = recipe.forward.config(request.seed, priors).camera.size
+    heads = HeadSet(request.split, request.count or recipe.heads, size)
+    train_heads = HeadSet("train", recipe.train_heads, size)
+    for each in (heads, train_heads):
+        _ = each.seeds  # as many as there are
+    methods = [BY_NUMBER[n] for n in request.rows if n not in (CONSTANT, AVERAGE)]
+    packaged = _packaged(gan, recipe.forward.config(request.seed, priors), request)
+    rows = []
+    for method in methods:
+        assert method.recipe is not None  # only those of CONSTANT and AVERAGE have none
+        assert method.training is not None
+        config = getattr(recipe, method.recipe).config(request.seed, priors, method.overrides)
+        trained = _training(TRAININGS[method.training], request, train_heads, weights, priors)
+        start = packaged if packaged is not None and method.training == "pretrain" else trained
+        rows.append(Row(method, config, start, heads, weights))
+    return Plan(heads, train_heads, tuple(rows), weights, priors)
+
+
+def _packaged(gan: Gan, config: RunConfig, request: Request) -> Weights | None:
+    """The packaged networks, where they are asked for and fit."""
+    if not request.packaged:
+        return None
+    if CATEGORY not in asset_names(NETWORKS_FILE):
+        raise UserError(
+            f"No {CATEGORY} networks come with this installation; leave out --packaged, or give "
+            "--no-packaged with --quick, to train them."
+        )
+    networks = load_pretrained(CATEGORY)
+    check_pretrained(networks, gan, config.model_copy(update={"networks": networks.networks}))
+    return Weights(CATEGORY, networks.sha256)
+
+
+def _training(
+    kind: TrainingKind, request: Request, heads: HeadSet, gan: Weights, priors: str | None
+) -> Training:
+    recipe = request.recipe
+    if kind.recipe == "pretrain":
+        config = recipe.pretrain.config(request.seed, priors, kind.overrides)
+        return Training(kind, config, heads, recipe.pretrain.heads, gan)
+    settings = getattr(recipe, kind.recipe) | kind.overrides
+    settings |= {"method": kind.recipe, "seed": request.seed, "camera": {"size": heads.size}}
+    # Supervised networks never meet the GAN; Unsup3d compares images by its features.
+    features = None if kind.recipe == "supervised" else gan
+    return Training(kind, baseline_config(settings), heads, gan=features)
+
+
+def _key(tree: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,120 @@
+"""All parts of a benchmark, one after the other: what is there already is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from gan2shape.jobs.benchmark import experiments
+from gan2shape.jobs.benchmark.display import Display
+from gan2shape.jobs.benchmark.heads import average_file, make_average, make_heads
+from gan2shape.jobs.benchmark.plan import HeadSet, Plan, Request, Row, Training, make_plan
+from gan2shape.jobs.benchmark.record import Bench, add_row, begin, open_bench
+from gan2shape.jobs.benchmark.report import write_benchmark
+from gan2shape.jobs.benchmark.rows import is_made, make_row
+from gan2shape.jobs.benchmark.trainings import networks_file, train
+from gan2shape.jobs.files import only_process, storage_error
+from gan2shape.jobs.runs import Execution
+from gan2shape.schemas.errors import UserError
+
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that is done by itself."""
+
+    title: str
+    do: Callable[[], bool]
+    """Returns whether there was need to."""
+
+
+def benchmark(request: Request, execution: Execution, display: Display) -> Path:
+    """Make all rows that were asked for, then table and page; returns the page.
+
+    Interrupted or killed at any moment, the same call goes on. Raises `UserError` for what the user
+    can put right.
+    """
+    out = request.out
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a directory with --out.")
+    plan = make_plan(request)
+    cache = request.cache or out / "cache"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        busy = f"Another gan2shape process works on {out}; wait for it, or stop it."
+        with only_process(out / LOCK, busy):
+            bench = begin(out, plan, request.recipe.model_dump(mode="json"), cache)
+            do_parts(parts(plan, bench, execution, display), display)
+            return write_benchmark(out)
+    except OSError as error:
+        raise storage_error(error, out, "give the same command again") or error from error
+
+
+def do_parts(found: list[Part], display: Display) -> None:
+    """Do the parts in their order, and tell of each."""
+    for number, part in enumerate(found, 1):
+        name = f"part {number} of {len(found)}: {part.title}"
+        display.note(name)
+        if not part.do():
+            display.note(f"part {number} of {len(found)} is done already")
+
+
+def parts(plan: Plan, bench: Bench, execution: Execution, display: Display) -> list[Part]:
+    """Heads first, then every row after the training that it needs, then the experiments."""
+    found = [
+        Part(str(plan.heads), partial(_heads, bench.heads, plan.heads, display)),
+        Part(str(plan.train_heads), partial(_heads, bench.train_heads, plan.train_heads, display)),
+        Part("average depth of the train heads", partial(_average, plan, bench, display)),
+    ]
+    begun: set[str] = set()
+    for row in plan.rows:
+        start, made = row.start, is_made(bench.row(row.method.folder))
+        # A finished row needs its networks no more, wherever the cache has gone.
+        if isinstance(start, Training) and start.key not in begun and not made:
+            begun.add(start.key)
+            found.append(Part(str(start), partial(_train, start, bench, execution, display)))
+        found.append(Part(str(row), partial(_row, row, plan, bench.out, execution, display)))
+    for experiment in experiments.EXPERIMENTS:
+        do = partial(_experiment, experiment, bench.out, execution, display)
+        found.append(Part(experiment.title, do))
+    return found
+
+
+def _heads(folder: Path, heads: HeadSet, display: Display) -> bool:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with display.steps() as (show, _):
+        return make_heads(folder, heads, show)
+
+
+def _average(plan: Plan, bench: Bench, display: Display) -> bool:
+    file = average_file(bench.cache, plan.train_heads)
+    with display.steps() as (show, _):
+        return make_average(file, bench.train_heads, plan.train_heads, show)
+
+
+def _train(training: Training, bench: Bench, execution: Execution, display: Display) -> bool:
+    with display.steps() as (show, note):
+        return train(training, bench.train_heads, bench.cache, execution, show, note)
+
+
+def _row(row: Row, plan: Plan, out: Path, execution: Execution, display: Display) -> bool:
+    bench = add_row(open_bench(out), row)
+    folder, networks = bench.row(row.method.folder), _networks(row, bench)
+    with display.run() as show:
+        return make_row(row, folder, bench.heads, networks, execution, plan.priors, show)
+
+
+def _networks(row: Row, bench: Bench) -> str:
+    """What the row's run starts from, as its option takes it."""
+    start = row.start
+    return str(networks_file(bench.cache, start)) if isinstance(start, Training) else start.path
+
+
+def _experiment(
+    experiment: experiments.Experiment, out: Path, execution: Execution, display: Display
+) -> bool:
+    experiment.make(open_bench(out), execution, display)
+    return True

@@ -1,0 +1,142 @@
+"""The networks that rows start from: trained once, kept in the cache, and timed.
+
+In the cache a training has a folder, which its own kind goes on with, and a record beside it with
+what it was made from and the seconds it took, across interruptions.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gan2shape.jobs import baselines, pretrain
+from gan2shape.jobs.benchmark.plan import Training
+from gan2shape.jobs.files import write_whole
+from gan2shape.jobs.processes import plan_processes, tune_allocator
+from gan2shape.jobs.runs import Execution
+from gan2shape.schemas.config import RunConfig
+
+Show = Callable[[str, int, int], None]
+Note = Callable[[str], None]
+
+NETWORKS = "networks.safetensors"
+SAVE_SECONDS = 30.0
+"""From one record of the time to the next."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """How far a training is."""
+
+    seconds: float = 0.0
+    finished: bool = False
+
+
+def networks_file(cache: Path, training: Training) -> Path:
+    """Where the training leaves its networks."""
+    return cache / training.folder / NETWORKS
+
+
+def read_record(cache: Path, folder: str) -> Record:
+    """The record of a training by the name of its folder; an empty one where there is none."""
+    try:
+        tree = json.loads(_record_file(cache, folder).read_text())
+        return Record(float(tree["seconds"]), bool(tree["finished"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Record()
+
+
+def is_trained(cache: Path, training: Training) -> bool:
+    """Whether its networks are there and finished."""
+    file = networks_file(cache, training)
+    return file.is_file() and read_record(cache, training.folder).finished
+
+
+def train(
+    training: Training, heads: Path, cache: Path, execution: Execution, show: Show, note: Note
+) -> bool:
+    """Train, or go on, with the heads in the folder `heads`; returns whether there was need to.
+
+    Raises what the training raises; the time until then counts.
+    """
+    if is_trained(cache, training):
+        return False
+    cache.mkdir(parents=True, exist_ok=True)
+    with _timed(cache, training) as tick:
+
+        def shown(stage: str, done: int, total: int) -> None:
+            show(stage, done, total)
+            tick()
+
+        if isinstance(training.config, RunConfig):
+            pretrain.pretrain(_pretraining(training, heads, cache, execution), shown, note)
+        else:
+            baselines.train(_baseline(training, heads, cache, execution), shown, note)
+    return True
+
+
+def _pretraining(
+    training: Training, heads: Path, cache: Path, execution: Execution
+) -> pretrain.Request:
+    assert isinstance(training.config, RunConfig)
+    assert training.gan is not None
+    # One process: with several, the networks would depend on the machine.
+    devices, threads = plan_processes(execution.device, 1, execution.threads)
+    tune_allocator()
+    return pretrain.Request(
+        source=str(heads.resolve()),
+        gan=training.gan.path,
+        out=cache / training.folder,
+        config=training.config,
+        limit=training.limit,
+        devices=devices,
+        threads=threads,
+    )
+
+
+def _baseline(
+    training: Training, heads: Path, cache: Path, execution: Execution
+) -> baselines.Request:
+    return baselines.request(
+        source=str(heads.resolve()),
+        out=cache / training.folder,
+        settings=training.config.model_dump(),
+        device=execution.device,
+        threads=execution.threads,
+        gan=training.gan and training.gan.path,
+    )
+
+
+@contextmanager
+def _timed(cache: Path, training: Training) -> Iterator[Callable[[], None]]:
+    """Keep the training's record while it goes on; gives a function to call now and then."""
+    before = read_record(cache, training.folder).seconds
+    start = saved = time.monotonic()
+
+    def save(finished: bool) -> None:
+        record = Record(before + time.monotonic() - start, finished)
+        tree: dict[str, Any] = asdict(record) | {"key": training.key, "origin": training.origin}
+        text = json.dumps(tree, indent=1) + "\n"
+        write_whole(_record_file(cache, training.folder), text.encode())
+
+    def tick() -> None:
+        nonlocal saved
+        if time.monotonic() - saved > SAVE_SECONDS:
+            saved = time.monotonic()
+            save(False)
+
+    try:
+        yield tick
+    except BaseException:
+        save(False)
+        raise
+    save(True)
+
+
+def _record_file(cache: Path, folder: str) -> Path:
+    return cache / f"{folder}.json"
