@@ -177,10 +177,15 @@ def _truth(entry: dict[str, str], run: store.Run, camera: Camera) -> str | None:
 
 def clay(depth: Tensor, camera: Camera) -> Tensor:
     """Pictures (N, 3, S, S) in [-1, 1] of depth (N, S, S) alone, lit from the upper left."""
+    albedo, light = clay_look(depth)
+    return shade(albedo, normals_from_depth(depth, camera), light)
+
+
+def clay_look(depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Albedo (N, 3, S, S) and light (N, 4) of such pictures."""
     light = depth.new_tensor(CLAY_LIGHT).expand(len(depth), 4)
     colour = (depth.new_tensor(CLAY_COLOUR) * 2 - 1).view(1, 3, 1, 1)
-    albedo = colour.expand(len(depth), 3, *depth.shape[1:])
-    return shade(albedo, normals_from_depth(depth, camera), light)
+    return colour.expand(len(depth), 3, *depth.shape[1:]), light
 
 
 def image_uri(image: Tensor, alpha: Tensor | None = None) -> str:

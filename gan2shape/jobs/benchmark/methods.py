@@ -60,6 +60,8 @@ class Method:
     recipe: Literal["forward", "refine", "best"] | None = None
     """Where the run's settings come from; `None` for rows that need no run."""
     overrides: dict[str, Any] = field(default_factory=dict)
+    short: str = ""
+    """For charts, where the name is too long."""
 
     @property
     def folder(self) -> str:
@@ -73,6 +75,11 @@ class Method:
         return f"{self.number} {self.name}{symmetry if self.shared_name else ''}"
 
     @property
+    def short_label(self) -> str:
+        """The same for charts."""
+        return f"{self.number} {self.short}" if self.short else self.label
+
+    @property
     def shared_name(self) -> bool:
         """Whether symmetry alone tells it from another row."""
         return sum(other.name == self.name for other in METHODS) > 1
@@ -81,11 +88,19 @@ class Method:
 METHODS = (
     Method(1, "Supervised", "supervised", "N", Scores(0.00419, 10.83), "supervised", "forward"),
     Method(CONSTANT, "Constant null depth", "constant", "/", Scores(0.02723, 43.22)),
-    Method(AVERAGE, "Average ground-truth depth", "average", "/", Scores(0.01978, 22.99)),
+    Method(
+        AVERAGE,
+        "Average ground-truth depth",
+        "average",
+        "/",
+        Scores(0.01978, 22.99),
+        short="Average depth",
+    ),
     Method(4, "Unsup3d", "unsup3d", "Y", Scores(0.00807, 16.34), "unsup3d", "forward"),
     Method(
         *(5, "GAN2Shape without latent regularisation", "no-regularisation", "Y"),
         *(Scores(0.00925, 16.42), "pretrain-no-regularisation", "refine", NO_REGULARISATION),
+        short="GAN2Shape, unregularised",
     ),
     Method(6, "GAN2Shape", "gan2shape", "Y", Scores(0.00756, 14.81), "pretrain", "refine"),
     Method(
@@ -96,7 +111,11 @@ METHODS = (
         *(8, "GAN2Shape", "gan2shape-no-symmetry", "N"),
         *(Scores(0.01023, 17.09), "pretrain-no-symmetry", "refine", NO_SYMMETRY),
     ),
-    Method(9, "Pretrained networks, one forward pass", "forward", "Y", None, "pretrain", "forward"),
+    Method(
+        *(9, "Pretrained networks, one forward pass", "forward", "Y"),
+        *(None, "pretrain", "forward"),
+        short="One forward pass",
+    ),
     Method(10, "Our best", "best", "Y", None, "pretrain", "best"),
 )
 BY_NUMBER = {method.number: method for method in METHODS}

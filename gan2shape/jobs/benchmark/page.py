@@ -49,7 +49,7 @@ def line_view(line: Line) -> dict[str, Any]:
         "trivial": method.recipe is None,
         "style": STYLES[method.recipe],
         "images": str(line.images),
-        "failed": str(line.failed),
+        "failed": line.failed,
         "relief": DASH if method.recipe is None else _fixed(line.relief_median, 2),
         "training": DASH if line.training_seconds is None else duration(line.training_seconds),
         "seconds": seconds_text(line.seconds_per_image) or DASH,
@@ -104,7 +104,7 @@ def markdown(
         cells = [str(view["number"]), view["name"], view["symmetry"]]
         cells.append(view["state"] or view["images"])
         cells += [view[score][column] for score in SCORES for column in SCORE_COLUMNS]
-        cells += [view[name] for name in ("relief", "training", "seconds", "failed")]
+        cells += [str(view[name]) for name in ("relief", "training", "seconds", "failed")]
         text.append("| " + " | ".join(cells).replace(DASH, "-") + " |")
     text += ["", FOOT, "", "## Checks", ""]
     text += [f"- {check}" for check in checks]
@@ -165,7 +165,7 @@ def _chart(lines: Sequence[Line], score: str) -> charts.Markup:
         if found is not None:
             marks.append(
                 charts.Mark(
-                    line.method.label,
+                    line.method.short_label,
                     found.ratio.value,
                     (found.ratio.low, found.ratio.high),
                     None if paper is None else getattr(paper, SCORES[score]),

@@ -15,6 +15,7 @@ from gan2shape.jobs.benchmark.scores import Results, RowScores
 from gan2shape.jobs.pictures import (
     TURN_DEGREES,
     clay,
+    clay_look,
     data_uri,
     image_uri,
     ranked,
@@ -39,8 +40,6 @@ COLUMNS = {
     "left": f"Turned {TURN_DEGREES:.0f}° left",
     "right": f"Turned {TURN_DEGREES:.0f}° right",
 }
-PLAIN_ALBEDO, PLAIN_LIGHT = 0.7, (0.0, 0.4, 0.3, 0.4)
-"""Of depth that comes without them."""
 MAP_DEGREES = 40.0
 """Angle at the end of the maps' colours."""
 LEAST_SHARE = 0.05
@@ -69,16 +68,6 @@ class Case:
     """`COLUMNS` to data URIs; `None` where a file is gone."""
 
 
-@dataclass(frozen=True)
-class Shapes:
-    """Some heads' shapes as tensors, N of each."""
-
-    depth: Tensor
-    albedo: Tensor
-    view: Tensor
-    light: Tensor
-
-
 def cases(results: Results, row: RowScores) -> list[Case]:
     """The best, the median and the worst head of a row that is compared, by MAD."""
     mad = np.where(results.compared, row.scores["mad_degrees"], np.nan)
@@ -88,11 +77,13 @@ def cases(results: Results, row: RowScores) -> list[Case]:
     places = list(tags)
     camera = Camera.from_config(results.camera)
     depths, masks = _truth(results, places)
-    found = _shapes(row, places, camera)
-    columns = shape_pictures(found.depth, found.albedo, found.view, found.light, masks, camera) | {
+    depth, view = _shapes(row, places)
+    seen = masks * render_depth(depth, view, camera)[1]
+    albedo, light = clay_look(depth)
+    columns = shape_pictures(depth, albedo, view, light, masks, camera) | {
         "truth": _masked(clay(depths, camera), masks),
-        "normals": _normals(found.depth, found.view, masks, camera),
-        "true_normals": _normals(depths, None, masks, camera),
+        "normals": _masked(normal_picture(depth, view, camera), seen),
+        "true_normals": _masked(normal_picture(depths, None, camera), masks),
     }
     return [
         Case(
@@ -105,10 +96,6 @@ def cases(results: Results, row: RowScores) -> list[Case]:
         )
         for i, (place, tag) in enumerate(tags.items())
     ]
-
-
-def _normals(depth: Tensor, view: Tensor | None, mask: Tensor, camera: Camera) -> list[str]:
-    return _masked(normal_picture(depth, view, camera, mask=mask), mask)
 
 
 def _masked(images: Tensor, masks: Tensor) -> list[str]:
@@ -158,22 +145,14 @@ def _seen(row: RowScores, places: Positions, camera: Camera) -> tuple[Tensor, Te
     if row.plane is not None:
         depth = row.plane.expand(len(places), -1, -1)
         return depth, torch.ones_like(depth)
-    found = _shapes(row, places, camera)
-    return render_depth(found.depth, found.view, camera)
+    depth, view = _shapes(row, places)
+    return render_depth(depth, view, camera)
 
 
-def _shapes(row: RowScores, places: Positions, camera: Camera) -> Shapes:
-    """Shapes of heads by their places, which are the rows of a run's arrays."""
-    count = len(places)
-    if row.run is None:
-        assert row.plane is not None  # a compared row has one of them
-        depth = row.plane.float().expand(count, -1, -1)
-        albedo = torch.full((count, 3, camera.size, camera.size), PLAIN_ALBEDO)
-        light = torch.tensor(PLAIN_LIGHT).expand(count, 4)
-        return Shapes(depth, albedo, torch.zeros(count, 6), light)
-    run = row.run
-
-    def read(name: str) -> Tensor:
-        return torch.from_numpy(store.read_rows(run.path, name, places).astype(np.float32))
-
-    return Shapes(read("depth"), read("albedo"), read("view"), read("light"))
+def _shapes(row: RowScores, places: Positions) -> tuple[Tensor, Tensor]:
+    """Depth (N, S, S) and view (N, 6) of heads by their places, the rows of a run's arrays."""
+    if row.plane is not None:
+        return row.plane.float().expand(len(places), -1, -1), torch.zeros(len(places), 6)
+    assert row.run is not None  # a compared row has one or the other
+    depth, view = (store.read_rows(row.run.path, name, places) for name in ("depth", "view"))
+    return torch.from_numpy(depth), torch.from_numpy(view)

@@ -101,20 +101,24 @@ def begin(out: Path, plan: Plan, recipe: dict[str, Any], cache: Path) -> Bench:
 
     Raises `UserError` when it holds other heads, another GAN, or rows that were made otherwise.
     """
-    common = {"heads": plan.heads, "train_heads": plan.train_heads, "gan": plan.gan}
     rows: dict[int, RowRecord] = {}
     if (out / RECORD).exists():
         before = open_bench(out).record
-        names = {"heads": "heads", "train_heads": "train heads", "gan": "GAN weights"}
-        for name, value in common.items():
-            if getattr(before, name) != value:
-                raise UserError(
-                    f"{out} holds a benchmark with other {names[name]}; give "
-                    "the options that it began with, or another --out."
-                )
+        known = {
+            "heads": before.heads == plan.heads,
+            "train heads": before.train_heads == plan.train_heads,
+            "GAN weights": before.gan.sha256 == plan.gan.sha256,
+        }
+        changed = [name for name, same in known.items() if not same]
+        if changed:
+            raise UserError(
+                f"{out} holds a benchmark with other {' and '.join(changed)}; give the options "
+                "that it began with, or another --out."
+            )
         rows = before.rows
-    priors, place = plan.priors, str(cache.resolve())
-    bench = Bench(out, Record(recipe=recipe, priors=priors, cache=place, rows=rows, **common))  # type: ignore[arg-type]
+    place = str(cache.resolve())
+    record = Record(recipe, plan.heads, plan.train_heads, plan.gan, plan.priors, place, rows)
+    bench = Bench(out, record)
     for row in plan.rows:
         _check_row(bench, row)
     out.mkdir(parents=True, exist_ok=True)
