@@ -127,13 +127,18 @@ def _json(text: str) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
-    """Raise `PretrainedError` unless the networks know this GAN and have the run's settings."""
+def check_gan(pretrained: Pretrained, gan: Gan) -> None:
+    """Raise `PretrainedError` unless the networks know this GAN."""
     if pretrained.gan_sha256 not in (None, gan.sha256):
         raise PretrainedError(
             f"The networks {pretrained.source} were trained with another GAN than {gan.source}; "
             "give the one they know with --gan, or pretrain networks with this one."
         )
+
+
+def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
+    """Raise `PretrainedError` unless the networks know this GAN and have the run's settings."""
+    check_gan(pretrained, gan)
     for part in ("camera", "networks"):
         theirs, ours = getattr(pretrained, part), getattr(config, part)
         for name, value in theirs:

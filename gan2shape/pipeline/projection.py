@@ -16,7 +16,8 @@ from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.inversion import match_size, refine
 from gan2shape.schemas.config import InversionConfig, LatentConfig
 
-BATCH = 32
+OBJECTS = 8
+"""Objects whose pictures are projected at once."""
 
 
 def latent_offset(
@@ -62,56 +63,43 @@ class Projector:
     encoder: nn.Module
     options: LatentConfig
     """Those that the encoder was trained with."""
+    refinement: InversionConfig | None
+    """How the latents that the encoder proposes are optimised, if they are."""
     precision: str = "auto"
-    refinement: InversionConfig | None = None
-    """How latents are optimised afterwards, if they are."""
 
-    @torch.no_grad()
-    def __call__(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
+    def __call__(self, pictures: Tensor, latents: Tensor) -> Tensor:
         """What the GAN makes of K pictures each of B objects: (B, K, 3, S, S) in [-1, 1].
 
         Args:
             pictures: (B, K, 3, S, S) in [-1, 1], filled where they show nothing.
-            masks: (B, K, S, S), where they do show something.
             latents: (B, D), the objects' own.
         """
-        count = pictures.shape[1]
-        flat, own = pictures.flatten(0, 1), latents.repeat_interleave(count, 0)
-        with autocast(flat.device, self.precision):
-            anchors = self._images(latents, flat.shape[-1])
-            place = torch.arange(len(latents), device=flat.device).repeat_interleave(count)
-            found = own + torch.cat(
-                [
-                    latent_offset(
-                        self.encoder,
-                        self.gan.generator.mapping,
-                        self.options,
-                        flat[part],
-                        anchors,
-                        place[part],
-                    )
-                    for part in torch.arange(len(flat), device=flat.device).split(BATCH)
-                ]
-            )
-        if self.refinement is None:
-            with autocast(flat.device, self.precision):
-                made = self._images(found, flat.shape[-1])
-        else:
-            with torch.enable_grad():
-                made = refine(
-                    self.gan,
-                    flat,
-                    found,
-                    self.refinement,
-                    masks=masks.flatten(0, 1),
-                    precision=self.precision,
-                ).images
-        return made.clamp(-1, 1).unflatten(0, (len(latents), count))
+        found = torch.cat(
+            [
+                self._project(part, own)
+                for part, own in zip(pictures.split(OBJECTS), latents.split(OBJECTS), strict=True)
+            ]
+        )
+        return found.clamp(-1, 1)
+
+    def _project(self, pictures: Tensor, latents: Tensor) -> Tensor:
+        count, size = pictures.shape[1], pictures.shape[-1]
+        flat, mapping = pictures.flatten(0, 1), self.gan.generator.mapping
+        place = torch.arange(len(latents), device=latents.device).repeat_interleave(count)
+        with torch.no_grad(), autocast(flat.device, self.precision):
+            anchors = self._images(latents, size)
+            offset = latent_offset(self.encoder, mapping, self.options, flat, anchors, place)
+            proposed = latents[place] + offset
+            made = self._images(proposed, size)
+        if self.refinement is not None:
+            made = refine(
+                self.gan, flat, proposed, self.refinement, precision=self.precision
+            ).images
+        return made.unflatten(0, (len(latents), count))
 
     def _images(self, latents: Tensor, size: int) -> Tensor:
         """The generator's images (N, 3, S, S) float32 of latents (N, D), reduced to S pixels."""
-        parts = (self.gan.generator(part).float() for part in latents.split(BATCH))
-        return torch.cat([match_size(part, size) for part in parts])
+        return match_size(self.gan.generator(latents).float(), size)
 
 
 def _split_mapping(layers: nn.Sequential, last: int) -> tuple[nn.Sequential, nn.Sequential]:

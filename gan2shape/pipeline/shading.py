@@ -44,6 +44,18 @@ def turn_light(light: Tensor, rotation: Tensor) -> Tensor:
     return torch.cat([light[:, :2], torch.stack([x / z, y / z], dim=1)], dim=1)
 
 
+def light_like(light: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """What becomes of an estimated light (B, 4) when the true one goes from `before` (B, 4) to
+    `after` (4,), which gives the direction.
+
+    Ambient and diffuse strength change by the same factors as the true ones: an estimate may take
+    all light for brighter, and the object for darker, than they are.
+    """
+    factors = (after[:2] + 1) / (before[:, :2] + 1)
+    strengths = (light[:, :2] + 1) * factors.to(light) - 1
+    return torch.cat([strengths, after[2:].to(light).expand(len(light), 2)], dim=1)
+
+
 def shade(albedo: Tensor, normals: Tensor, light: Tensor) -> Tensor:
     """Texture (B, 3, S, S) in [-1, 1]-like units: albedo (B, 3, S, S) lit by light (B, 4).
 

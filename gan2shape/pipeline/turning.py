@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gan2shape.pipeline.camera import rotation_matrix
 from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.shading import turn_light
 from gan2shape.pipeline.stylegan2.directions import Direction, linear_direction
 from gan2shape.pipeline.stylegan2.generator import Generator
 
@@ -46,6 +48,24 @@ def yaw_direction(
     """
     latents = generator.sample_latents(count, LABELLED_SEED)
     return linear_direction(latents, _yaw(generator, networks, latents))
+
+
+@torch.no_grad()
+def light_directions(
+    generator: Generator, networks: ShapeNetworks, count: int = LABELLED
+) -> list[Direction]:
+    """Directions of a light's four raw numbers, in the camera's frame, from random samples.
+
+    In the frame of the shape a light's direction goes with the yaw: moving along it would turn the
+    object. Raises `ValueError` if all samples have the same light.
+    """
+    latents = generator.sample_latents(count, LABELLED_SEED)
+    seen = []
+    for part in latents.split(BATCH):
+        images = _images(generator, part)
+        rotations = rotation_matrix(networks.view(images)[:, :3])
+        seen.append(turn_light(networks.light(images), rotations))
+    return [linear_direction(latents, values) for values in torch.cat(seen).unbind(-1)]
 
 
 @torch.no_grad()

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from gan2shape.pipeline.camera import Camera, pixel_rays
+from gan2shape.pipeline.camera import Camera, pixel_rays, rotation_matrix
 from gan2shape.pipeline.edit import normal_picture, relight, shape_picture, turn
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.render import warp
-from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.shading import shade, turn_light
 from tests.pipeline.shapes import depth_map, textures, views
 
 CAMERA = Camera(32)
@@ -116,3 +116,18 @@ def test_wrong_shapes_are_refused(shape):
         relight(depth, albedo, view, light[0], CAMERA)
     with pytest.raises(ValueError, match="2 depths for 1"):
         turn(depth, albedo[:1], view, light, torch.zeros(1, 3), CAMERA)
+
+
+def test_lights_of_the_camera_and_of_single_shapes(shape):
+    depth, albedo, view, light = shape
+    turned = turn_light(
+        light, rotation_matrix(view[:, :3])
+    )  # the same lights, as the camera has it
+    images = relight(depth, albedo, view, turned[:, None], CAMERA, with_camera=True)
+    assert images.shape == (2, 1, 3, 32, 32)
+    # All but the outermost pixels, whose normals are fixed in the canonical frame.
+    gap = (images[:, 0] - own_view(*shape)).abs()
+    assert gap.flatten(1).median() < 1e-5
+    assert (gap > 1e-4).float().mean() < 0.2
+    with pytest.raises(ValueError, match=r"lights must be \(K, 4\) or \(2, K, 4\)"):
+        relight(depth, albedo, view, turned[:1, None], CAMERA)

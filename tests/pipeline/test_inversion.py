@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.stylegan2 import Gan, inversion, load_gan
-from gan2shape.pipeline.stylegan2.inversion import invert, match_size, measure_space
+from gan2shape.pipeline.stylegan2.inversion import invert, match_size, measure_space, refine
 from gan2shape.schemas.config import InversionConfig
 
 
@@ -117,3 +117,14 @@ def test_wrong_shapes_are_refused(gan: Gan, images: Tensor) -> None:
         invert(gan, images, settings(1), masks=torch.ones(1, 64, 64))
     with pytest.raises(ValueError, match="images must be"):
         invert(gan, images[:, :1], settings(1))
+
+
+def test_refining_begins_where_it_is_told(gan: Gan, images: Tensor) -> None:
+    latents = gan.generator.sample_latents(4, seed=77)
+    gentle = settings(5).model_copy(update={"learning_rate": 0.01})
+    found = refine(gan, images[:2], latents[:2], gentle, precision="float32")
+    assert (found.l1 < 0.05).all()
+    away = refine(gan, images[:2], latents[2:], gentle, precision="float32")
+    assert (away.l1 > 3 * found.l1).all()
+    with pytest.raises(ValueError, match="latents must be"):
+        refine(gan, images, latents[:1], gentle)

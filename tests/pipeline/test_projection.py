@@ -1,0 +1,78 @@
+"""Projection with an untrained encoder: what must hold whatever it has learnt."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gan2shape.pipeline.networks import OffsetEncoder
+from gan2shape.pipeline.projection import Projector, latent_offset
+from gan2shape.pipeline.stylegan2 import Gan, Generator
+from gan2shape.schemas.config import InversionConfig, LatentConfig, NetworkConfig
+
+SIZE, STYLE, DEPTH = 32, 16, 3
+
+
+@pytest.fixture(scope="module")
+def gan() -> Gan:
+    torch.manual_seed(0)
+    return Gan(Generator(SIZE, STYLE, DEPTH, dict.fromkeys((4, 8, 16, 32), 8)), None, "", "")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> OffsetEncoder:
+    torch.manual_seed(1)
+    return OffsetEncoder(SIZE, NetworkConfig(width=8), STYLE)
+
+
+def test_what_the_gan_made_is_projected_onto_itself(gan, encoder):
+    options = LatentConfig(mapping_layers=1, relative=True)  # more would take the pixel norm too
+    latents = gan.generator.sample_latents(3, 5)
+    with torch.no_grad():
+        own = gan.generator(latents)
+    pictures = torch.stack([own, own.flip(-1)], dim=1)  # (3, 2, 3, S, S)
+    found = Projector(gan, encoder, options, None, "float32")(pictures, latents)
+    assert found.shape == pictures.shape
+    torch.testing.assert_close(found[:, 0], own.clamp(-1, 1), rtol=0, atol=1e-4)
+    assert (found[:, 1] - found[:, 0]).abs().max() > 1e-3
+
+
+def test_company_makes_no_difference(gan, encoder, monkeypatch):
+    project = Projector(gan, encoder, LatentConfig(mapping_layers=2), None, "float32")
+    latents = gan.generator.sample_latents(3, 6)
+    random = torch.Generator().manual_seed(2)
+    pictures = torch.rand(3, 2, 3, SIZE, SIZE, generator=random) * 2 - 1
+    whole = project(pictures, latents)
+    monkeypatch.setattr("gan2shape.pipeline.projection.OBJECTS", 2)
+    torch.testing.assert_close(project(pictures, latents), whole, rtol=0, atol=1e-4)
+    torch.testing.assert_close(project(pictures[1:2], latents[1:2]), whole[1:2], rtol=0, atol=1e-4)
+
+
+def test_refinement_comes_closer(gan, encoder):
+    latents = gan.generator.sample_latents(2, 7)
+    with torch.no_grad():
+        wanted = gan.generator(latents.flip(0)).clamp(-1, 1)[:, None]
+    options = LatentConfig(mapping_layers=1)
+    steps = InversionConfig(iterations=20, learning_rate=0.2, perceptual_weight=0.0)
+    plain, refined = (
+        (Projector(gan, encoder, options, config, "float32")(wanted, latents) - wanted).abs().mean()
+        for config in (None, steps)
+    )
+    assert refined < 0.8 * plain
+
+
+def test_offsets_are_regularised_by_the_mapping_network(gan, encoder):
+    pictures = torch.zeros(1, 3, SIZE, SIZE)
+    mapping, place = gan.generator.mapping, torch.zeros(1, dtype=torch.long)
+
+    def offset(**options: object) -> torch.Tensor:
+        return latent_offset(encoder, mapping, LatentConfig(**options), pictures, None, place)
+
+    with torch.no_grad():
+        torch.testing.assert_close(offset(regularize=False, relative=False), encoder(pictures))
+        *head, tail = mapping
+        hidden = torch.nn.Sequential(*head)(torch.zeros(1, STYLE))
+        expected = tail(encoder(pictures) + hidden) - tail(hidden)
+        torch.testing.assert_close(offset(mapping_layers=1, relative=False), expected)
+    with pytest.raises(ValueError, match="relative offsets"):
+        offset(relative=True)
