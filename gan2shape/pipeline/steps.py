@@ -285,11 +285,19 @@ def _reconstruction_loss(
     rendering = render(group, shapes, view, light)
     masks = masks * rendering.mask
     loss = masked_l1(rendering.image, targets, masks)
-    weight = group.config.optimization.perceptual_weight
-    if weight:
-        with autocast(group.device, group.config.precision):
-            loss = loss + weight * group.perceptual(rendering.image, targets, masks)
-    return loss
+    options = group.config.optimization
+    if not options.perceptual_weight:
+        return loss
+    part = torch.arange(len(view), device=view.device)
+    if options.perceptual_share < 1:
+        # Some targets stand for all: features cost more than everything else together.
+        count = max(round(options.perceptual_share * len(view)), 1)
+        order = torch.randperm(len(view), generator=group.random, device=group.random.device)
+        part = order[:count]
+    with autocast(group.device, group.config.precision):
+        distance = group.perceptual(rendering.image[part], targets[part], masks[part])
+    scale = options.perceptual_weight * len(view) / len(part)
+    return loss.index_add(0, part, scale * distance)
 
 
 def _samples(group: Group) -> ProjectedSamples:

@@ -168,6 +168,9 @@ class OptimizationConfig(Settings):
     betas: Range = (0.9, 0.999)
     weight_decay: float = Field(default=5e-4, ge=0)
     perceptual_weight: float = Field(default=0.5, ge=0)
+    perceptual_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of an iteration's targets, drawn at random, that are compared by features; the others'
+    weight is theirs then. Features take most of the time of steps 1 and 3. The paper's is 1."""
     depth_smoothness: float = Field(default=0.01, ge=0)
     """Weight on the second differences of the canonical depth, in scene units."""
     shading_smoothness: float = Field(default=0.01, ge=0)

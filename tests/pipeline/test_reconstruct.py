@@ -13,7 +13,7 @@ from gan2shape.pipeline.group import ProjectedSamples, new_group
 from gan2shape.pipeline.losses import masked_l1
 from gan2shape.pipeline.pretrained import parameters_of
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
-from gan2shape.pipeline.steps import fit_views
+from gan2shape.pipeline.steps import fit_albedo, fit_views
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
@@ -156,6 +156,26 @@ def test_a_given_perceptual_loss_takes_the_place_of_the_features(
     assert seen
     assert all(shape[1:] == (64, 64) for shape in seen)
     assert not _equal(shapes, plain)
+
+
+def test_a_share_of_the_targets_is_compared_by_features_in_proportion(
+    gan: Gan, targets: Targets
+) -> None:
+    seen: list[int] = []
+    losses: list[torch.Tensor] = []
+
+    def constant(images: torch.Tensor, wanted: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return images.new_ones(len(images))
+
+    for share, weight in ((1.0, 0.0), (1.0, 3.0), (0.5, 3.0)):
+        options = {"perceptual_share": share, "perceptual_weight": weight, "batch": 2}
+        group = new_group(targets, gan, _config(optimization=options), constant)
+        fit_albedo(group, 1, False, losses.append)
+    assert seen == [2, 1]
+    # A distance of 1 everywhere adds the weight to the mean loss, however many are compared.
+    assert losses[1] - losses[0] == pytest.approx(3.0, abs=1e-5)
+    assert losses[2] - losses[0] == pytest.approx(3.0, abs=1e-5)
 
 
 def test_a_latent_that_is_not_finite_ends_its_image_alone(gan: Gan, targets: Targets) -> None:
