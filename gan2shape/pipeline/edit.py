@@ -34,15 +34,20 @@ def turn(
     with it. Pixels that show nothing get `background`, or the nearest texture if that is None.
     """
     _check(depth, albedo, view, light)
-    if rotations.ndim != 2 or rotations.shape[1] != 3:
-        raise ValueError(f"rotations must be (K, 3), not {tuple(rotations.shape)}")
     texture = shade(albedo, normals_from_depth(depth, camera), light)  # (B, 3, S, S)
-    count = rotations.shape[0]
-    angles = rotations.to(view).expand(len(view), count, 3)
-    if relative:
-        angles = angles + view[:, None, :3]
-    views = torch.cat([angles, view[:, None, 3:].expand(-1, count, -1)], dim=-1)  # (B, K, 6)
+    views = _turned_views(view, rotations, relative)
     return _pictures(texture, depth, views, camera, background, backend)
+
+
+def coverage(
+    depth: Tensor, view: Tensor, rotations: Tensor, camera: Camera, *, backend: Backend = "auto"
+) -> Tensor:
+    """Where pictures of `turn` show something of the shape: (B, K, S, S) of 0 and 1."""
+    _check(depth, view)
+    views = _turned_views(view, rotations, relative=True)
+    count = rotations.shape[0]
+    _, mask = render_depth(depth.repeat_interleave(count, 0), views.flatten(0, 1), camera, backend)
+    return mask.unflatten(0, (len(depth), count))
 
 
 def relight(
@@ -140,6 +145,17 @@ def _seen_normals(
     if mask is not None:
         inside = inside * mask.to(inside)
     return normals.permute(0, 2, 3, 1), inside
+
+
+def _turned_views(view: Tensor, rotations: Tensor, relative: bool) -> Tensor:
+    """Views (B, K, 6) of shapes under rotations (K, 3), with the shifts of their own (B, 6)."""
+    if rotations.ndim != 2 or rotations.shape[1] != 3:
+        raise ValueError(f"rotations must be (K, 3), not {tuple(rotations.shape)}")
+    count = rotations.shape[0]
+    angles = rotations.to(view).expand(len(view), count, 3)
+    if relative:
+        angles = angles + view[:, None, :3]
+    return torch.cat([angles, view[:, None, 3:].expand(-1, count, -1)], dim=-1)
 
 
 def _pictures(

@@ -67,22 +67,19 @@ class Projector:
     """How the latents that the encoder proposes are optimised, if they are."""
     precision: str = "auto"
 
-    def __call__(self, pictures: Tensor, latents: Tensor) -> Tensor:
+    def __call__(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
         """What the GAN makes of K pictures each of B objects: (B, K, 3, S, S) in [-1, 1].
 
         Args:
             pictures: (B, K, 3, S, S) in [-1, 1], filled where they show nothing.
+            masks: (B, K, S, S), where they show something: only that is worth refining for.
             latents: (B, D), the objects' own.
         """
-        found = torch.cat(
-            [
-                self._project(part, own)
-                for part, own in zip(pictures.split(OBJECTS), latents.split(OBJECTS), strict=True)
-            ]
-        )
+        parts = (values.split(OBJECTS) for values in (pictures, masks, latents))
+        found = torch.cat([self._project(*part) for part in zip(*parts, strict=True)])
         return found.clamp(-1, 1)
 
-    def _project(self, pictures: Tensor, latents: Tensor) -> Tensor:
+    def _project(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
         count, size = pictures.shape[1], pictures.shape[-1]
         flat, mapping = pictures.flatten(0, 1), self.gan.generator.mapping
         place = torch.arange(len(latents), device=latents.device).repeat_interleave(count)
@@ -93,7 +90,12 @@ class Projector:
             made = self._images(proposed, size)
         if self.refinement is not None:
             made = refine(
-                self.gan, flat, proposed, self.refinement, precision=self.precision
+                self.gan,
+                flat,
+                proposed,
+                self.refinement,
+                masks=masks.flatten(0, 1),
+                precision=self.precision,
             ).images
         return made.unflatten(0, (len(latents), count))
 

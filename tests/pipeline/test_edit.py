@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gan2shape.pipeline.camera import Camera, pixel_rays, rotation_matrix
-from gan2shape.pipeline.edit import normal_picture, relight, shape_picture, turn
+from gan2shape.pipeline.edit import coverage, normal_picture, relight, shape_picture, turn
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.shading import shade, turn_light
@@ -52,6 +52,8 @@ def test_background_fills_what_nothing_covers(shape):
     black, white = (turn(*shape, away, CAMERA, background=b) for b in (-1.0, 1.0))
     uncovered = (black == -1).all(2) & (white == 1).all(2)
     assert 0.05 < uncovered.float().mean() < 0.9
+    covered = coverage(shape[0], shape[2], away, CAMERA)
+    assert torch.equal(covered < 0.5, uncovered)
     filled = turn(*shape, away, CAMERA, background=None)
     assert (filled.permute(0, 1, 3, 4, 2)[uncovered] != -1).any()
 

@@ -31,7 +31,9 @@ def test_what_the_gan_made_is_projected_onto_itself(gan, encoder):
     with torch.no_grad():
         own = gan.generator(latents)
     pictures = torch.stack([own, own.flip(-1)], dim=1)  # (3, 2, 3, S, S)
-    found = Projector(gan, encoder, options, None, "float32")(pictures, latents)
+    found = Projector(gan, encoder, options, None, "float32")(
+        pictures, torch.ones(3, 2, SIZE, SIZE), latents
+    )
     assert found.shape == pictures.shape
     torch.testing.assert_close(found[:, 0], own.clamp(-1, 1), rtol=0, atol=1e-4)
     assert (found[:, 1] - found[:, 0]).abs().max() > 1e-3
@@ -42,10 +44,13 @@ def test_company_makes_no_difference(gan, encoder, monkeypatch):
     latents = gan.generator.sample_latents(3, 6)
     random = torch.Generator().manual_seed(2)
     pictures = torch.rand(3, 2, 3, SIZE, SIZE, generator=random) * 2 - 1
-    whole = project(pictures, latents)
+    masks = torch.ones(3, 2, SIZE, SIZE)
+    whole = project(pictures, masks, latents)
     monkeypatch.setattr("gan2shape.pipeline.projection.OBJECTS", 2)
-    torch.testing.assert_close(project(pictures, latents), whole, rtol=0, atol=1e-4)
-    torch.testing.assert_close(project(pictures[1:2], latents[1:2]), whole[1:2], rtol=0, atol=1e-4)
+    torch.testing.assert_close(project(pictures, masks, latents), whole, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        project(pictures[1:2], masks[1:2], latents[1:2]), whole[1:2], rtol=0, atol=1e-4
+    )
 
 
 def test_refinement_comes_closer(gan, encoder):
@@ -54,11 +59,15 @@ def test_refinement_comes_closer(gan, encoder):
         wanted = gan.generator(latents.flip(0)).clamp(-1, 1)[:, None]
     options = LatentConfig(mapping_layers=1)
     steps = InversionConfig(iterations=20, learning_rate=0.2, perceptual_weight=0.0)
-    plain, refined = (
-        (Projector(gan, encoder, options, config, "float32")(wanted, latents) - wanted).abs().mean()
-        for config in (None, steps)
-    )
-    assert refined < 0.8 * plain
+    masks = torch.zeros(2, 1, SIZE, SIZE)
+    masks[..., : SIZE // 2] = 1  # the left half counts
+    gaps = []
+    for config in (None, steps):
+        made = Projector(gan, encoder, options, config, "float32")(wanted, masks, latents)
+        gaps.append((made - wanted).abs().unflatten(-1, (2, -1)).mean((0, 1, 2, 3, 5)))
+    plain, refined = gaps
+    assert refined[0] < 0.8 * plain[0]
+    assert refined[0] / plain[0] < refined[1] / plain[1]
 
 
 def test_offsets_are_regularised_by_the_mapping_network(gan, encoder):

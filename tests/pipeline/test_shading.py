@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from gan2shape.pipeline.shading import diffuse_shading, light_direction, shade
+from gan2shape.pipeline.shading import (
+    diffuse_shading,
+    light_direction,
+    light_like,
+    light_strengths,
+    shade,
+)
 
 
 def facing(x: float, y: float, z: float) -> torch.Tensor:
@@ -54,3 +60,12 @@ def test_wrong_shapes_are_refused():
         diffuse_shading(facing(0, 0, 1), torch.zeros(1, 3))
     with pytest.raises(ValueError, match="normals must be"):
         diffuse_shading(torch.zeros(2, 2, 3), torch.zeros(1, 4))
+
+
+def test_a_changed_light_keeps_what_an_estimate_takes_for_bright():
+    before, after = torch.tensor([[-0.2, 0.4, 0.3, 0.1]]), torch.tensor([-0.6, 0.4, -0.5, 0.2])
+    torch.testing.assert_close(light_like(before, before, after), after[None])
+    brighter = torch.tensor([[0.2, 0.4, 0.0, 0.0]])  # ambient 0.6 in place of 0.4
+    ambient, _ = light_strengths(light_like(brighter, before, after))
+    torch.testing.assert_close(ambient, torch.tensor([0.3]))
+    torch.testing.assert_close(light_like(brighter, before, after)[:, 2:], after[None, 2:])

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.turning import Turning, measure_turning, rows, yaw_direction
+from gan2shape.pipeline.camera import rotation_matrix
+from gan2shape.pipeline.shading import turn_light
+from gan2shape.pipeline.turning import (
+    Turning,
+    light_directions,
+    measure_turning,
+    rows,
+    yaw_direction,
+)
 
 YAWS = torch.linspace(-0.5, 0.5, 5)
 
@@ -100,3 +108,28 @@ def test_parts_make_no_difference(monkeypatch):
     parts = measured(Painter(leak=0.3))
     assert math.isclose(whole.slope, parts.slope, rel_tol=1e-4)
     assert whole.changes == pytest.approx(parts.changes, rel=1e-3)
+
+
+class LampLooker(Looker):
+    """Sees a light in green and blue, which belongs to the camera, as the turned shape has it."""
+
+    def light(self, images: Tensor) -> Tensor:
+        red, green, blue = images.mean(dim=(2, 3)).unbind(1)
+        camera = torch.stack((0.5 * blue, -blue, green, 0.2 * green), dim=1)
+        return turn_light(camera, rotation_matrix(self.view(images)[:, :3]).mT)
+
+    def view(self, images: Tensor) -> Tensor:
+        view = torch.zeros(len(images), 6)
+        view[:, 1] = images[:, 0].mean(dim=(1, 2))
+        return view
+
+
+def test_directions_of_light_leave_the_yaw_alone():
+    painter: Any = Painter()
+    looker: Any = LampLooker()
+    found = light_directions(painter, looker, count=2000)
+    ambient, diffuse, across, _ = (direction.vector for direction in found)
+    torch.testing.assert_close(across[1], torch.tensor(1.0), rtol=0.05, atol=0)
+    assert across[0].abs() < 0.1
+    assert ambient[2] == pytest.approx(2, rel=0.05)
+    assert diffuse[2] == pytest.approx(-1, rel=0.05)

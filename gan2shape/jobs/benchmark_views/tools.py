@@ -1,0 +1,161 @@
+"""What both experiments work with: the run, the GAN, the networks, and what is kept between them.
+
+out/checkpoints/   latents of the heads, directions in W, and heads of an experiment that are
+                   scored; the last go when the experiment is finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan2shape.jobs import store
+from gan2shape.jobs.benchmark_views.heads import RunHeads, Subjects
+from gan2shape.jobs.checkpoints import Checkpoints
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.lpips import Lpips, load_lpips
+from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.pretrained import PretrainedError, check_gan, load_pretrained
+from gan2shape.pipeline.projection import Projector
+from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
+from gan2shape.pipeline.stylegan2.directions import Direction
+from gan2shape.pipeline.stylegan2.inversion import invert
+from gan2shape.schemas.config import InversionConfig
+from gan2shape.schemas.errors import UserError
+
+CHECKPOINTS = "checkpoints"
+REFINEMENT = InversionConfig(iterations=40, batch=48, learning_rate=0.2, perceptual_weight=0.0)
+"""Of projected latents; chosen on validation heads. Without it projections miss the head they
+begin with."""
+Show = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """All that is loaded, checked against each other."""
+
+    run: store.Run
+    heads: RunHeads
+    camera: Camera
+    gan: Gan
+    networks: ShapeNetworks
+    encoder: nn.Module
+    lpips: Lpips | None
+    out: Path
+    sources: dict[str, Any]
+    """Digests of what the scores are made from."""
+
+    def checkpoints(self, *made_of: Any) -> Checkpoints:
+        """Those in the directory that belong to `made_of`."""
+        return Checkpoints(self.out / CHECKPOINTS, digest(made_of))
+
+    def project(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
+        """What the GAN makes of renderings (B, K, 3, S, S) that show something in masks (B, K, S,
+        S), of objects with latents (B, D).
+        """
+        config = self.run.record.config
+        project = Projector(self.gan, self.encoder, config.latent, REFINEMENT, config.precision)
+        return project(pictures, masks, latents)
+
+    def direction(self, name: str, find: Callable[[], list[Direction]], show: Show) -> Tensor:
+        """Vectors (A, D) of directions in W, found once."""
+        checkpoints = self.checkpoints(self.sources["gan"], self.sources["networks"])
+        vectors = checkpoints.load(name)
+        if vectors is None:
+            show(f"direction of {name} in W", 0, 1)
+            try:
+                vectors = torch.stack([direction.vector for direction in find()])
+            except ValueError as error:
+                raise PretrainedError(
+                    f"The networks see the same {name} in all samples of {self.gan.source}; give "
+                    "networks that were trained on its category."
+                ) from error
+            checkpoints.save(name, vectors)
+            show(f"direction of {name} in W", 1, 1)
+        return vectors
+
+    def latents(self, subjects: Subjects, ids: Sequence[str], show: Show) -> Tensor:
+        """Latents (B, D) of the heads: the run's, or found by inversion where it has none."""
+        latents = subjects.found["latent"].clone()
+        missing = (~torch.isfinite(latents).all(1)).nonzero()[:, 0]
+        if not len(missing):
+            return latents
+        checkpoints = self.checkpoints(self.sources, list(ids))
+        name = f"latents-{ids[0]}"
+        found = checkpoints.load(name)
+        if found is None:
+            config = self.run.record.config
+            found = invert(
+                self.gan,
+                subjects.images[missing],
+                config.inversion,
+                masks=subjects.found["mask"][missing],
+                lpips=self.lpips,
+                seed=config.seed,
+                precision=config.precision,
+                on_progress=lambda done, total: show("inversion", done, total),
+            ).latents
+            checkpoints.save(name, found)
+        latents[missing] = found
+        return latents
+
+
+def load_tools(
+    run_path: Path,
+    gan: str,
+    networks: str,
+    out: Path,
+    lpips: Path | None,
+    limit: int | None,
+) -> Tools:
+    """Load and check. Raises `UserError` where anything is missing or does not fit the rest."""
+    run = store.open_run(run_path)
+    weights = load_gan(gan)
+    if weights.sha256 != run.record.gan.sha256:
+        raise UserError(
+            f"{run_path} was made with another GAN than {gan}; give the one that its run.yaml "
+            "names."
+        )
+    pretrained = load_pretrained(networks)
+    check_gan(pretrained, weights)
+    encoder, config = pretrained.offset_encoder(), run.record.config
+    if encoder is None:
+        raise PretrainedError(
+            f"The networks {networks} have no offset encoder; give some that 'gan2shape pretrain' "
+            "trained."
+        )
+    if pretrained.camera != config.camera or weights.generator.size != config.camera.size:
+        raise PretrainedError(
+            f"The networks {networks}, the GAN {gan} and {run_path} are for images of different "
+            "sizes or cameras; give networks and a GAN like the run's."
+        )
+    heads = RunHeads(run, limit)
+    return Tools(
+        run=run,
+        heads=heads,
+        camera=Camera.from_config(config.camera),
+        gan=weights,
+        networks=pretrained.shape_networks(),
+        encoder=encoder,
+        lpips=None if lpips is None else load_lpips(lpips),
+        out=out,
+        sources={
+            "run": run.record.config_hash,
+            "heads": heads.ids,
+            "gan": weights.sha256,
+            "networks": pretrained.sha256,
+            "lpips": None if lpips is None else file_digest(lpips),
+        },
+    )
+
+
+def digest(value: Any) -> str:
+    """Of plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
