@@ -114,7 +114,7 @@ class LampLooker(Looker):
     """Sees a light in green and blue, which belongs to the camera, as the turned shape has it."""
 
     def light(self, images: Tensor) -> Tensor:
-        red, green, blue = images.mean(dim=(2, 3)).unbind(1)
+        _, green, blue = images.mean(dim=(2, 3)).unbind(1)
         camera = torch.stack((0.5 * blue, -blue, green, 0.2 * green), dim=1)
         return turn_light(camera, rotation_matrix(self.view(images)[:, :3]).mT)
 
