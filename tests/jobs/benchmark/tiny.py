@@ -40,7 +40,7 @@ _STEPS: dict[str, Any] = {
 }
 RECIPE: dict[str, Any] = {
     "heads": 3,
-    "train_heads": 4,
+    "train_heads": 8,
     "supervised": _BASELINE,
     "unsup3d": _BASELINE | {"warm_up": 0},
     "pretrain": {
