@@ -9,7 +9,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= runs/demo
-DEMO_PRESET ?= heads64-demo
+DEMO_PRESET ?= heads64-refine
 ASSETS_OUT ?= runs/assets
 ASSETS := gan2shape/assets/heads64
 
@@ -27,7 +27,8 @@ help:
 
 demo: $(RUNTIME)
 	@rm -rf $(DEMO_OUT)
-	$(BIN)/gan2shape reconstruct examples/heads64 --gan heads64 --preset $(DEMO_PRESET) --out $(DEMO_OUT)
+	$(BIN)/gan2shape reconstruct examples/heads64 --gan heads64 --networks heads64 \
+		--priors heads64 --preset $(DEMO_PRESET) --out $(DEMO_OUT)
 
 # Each command goes on where it was; the stamps say which are finished.
 assets: $(ASSETS_OUT)/.networks

@@ -42,7 +42,7 @@ def one_thread() -> Any:
 
 
 def request(out: Path, **changes: Any) -> Request:
-    asked = Request(str(HEADS), "heads64", out, load_config("heads64-demo", SETTINGS), limit=4)
+    asked = Request(str(HEADS), "heads64", out, load_config("heads64-scratch", SETTINGS), limit=4)
     return replace(asked, **changes)
 
 
@@ -127,7 +127,7 @@ def test_training_goes_on_from_networks(whole: Path, tmp_path: Path) -> None:
     ("changes", "sentence"),
     [
         ({"limit": 3}, "holds a training with other images, images_sha256"),
-        ({"config": load_config("heads64-demo", SETTINGS | {"seed": 1})}, "other settings"),
+        ({"config": load_config("heads64-scratch", SETTINGS | {"seed": 1})}, "other settings"),
         ({"gan": "nowhere.pt"}, "no StyleGAN2 weights file nowhere.pt"),
         ({"devices": ("cpu",) * 5}, "has 4 images for 5 processes"),
         ({"networks": "nowhere.safetensors"}, "no networks file nowhere.safetensors"),
@@ -150,7 +150,7 @@ def test_the_command(
 ) -> None:
     options = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
     out = tmp_path / "networks"
-    argv = ["gan2shape", "pretrain", str(HEADS), "--gan", "heads64", "--preset", "heads64-demo"]
+    argv = ["gan2shape", "pretrain", str(HEADS), "--gan", "heads64", "--preset", "heads64-scratch"]
     argv += ["--limit", "2", "--threads", "1", *options]
     monkeypatch.setattr(sys, "argv", [*argv, "--out", str(out)])
     with pytest.raises(SystemExit) as ended:
