@@ -14,7 +14,7 @@ from gan2shape.jobs.files import write_whole
 SHOWN = 3
 SMALLEST = 128
 """Smaller pictures are enlarged by a whole factor to about this side."""
-LABEL, HEADER, GAP = 230, 34, 18
+HEADER, GAP, MARGIN = 34, 18, 12
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
@@ -36,19 +36,21 @@ def write_picture(
     columns = [*titles[:inputs_at], "Input", *titles[inputs_at:]]
     rows = list(heads[0][1])
     block = len(rows) * side + GAP
-    sheet = Image.new("RGB", (LABEL + len(columns) * side, HEADER + len(heads) * block), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    font = ImageFont.load_default(16)
+    left = int(max(font.getlength(row) for row in rows)) + 2 * MARGIN
+    sheet = Image.new("RGB", (left + len(columns) * side, HEADER + len(heads) * block), PAPER)
+    pen = ImageDraw.Draw(sheet)
     for column, title in enumerate(columns):
-        place = (LABEL + (column + 0.5) * side, HEADER / 2)
+        place = (left + (column + 0.5) * side, HEADER / 2)
         pen.text(place, title, fill=INK, font=font, anchor="mm")
     for number, (own, pictures) in enumerate(heads):
         for row, (title, images) in enumerate(pictures.items()):
             top = HEADER + number * block + row * side
-            pen.text((LABEL - 12, top + side / 2), title, fill=INK, font=font, anchor="rm")
+            pen.text((left - MARGIN, top + side / 2), title, fill=INK, font=font, anchor="rm")
             cells = [*images[:inputs_at], own if row == 0 else None, *images[inputs_at:]]
             for column, cell in enumerate(cells):
                 if cell is not None:
-                    sheet.paste(_tile(cell, side), (LABEL + column * side, top))
+                    sheet.paste(_tile(cell, side), (left + column * side, top))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     write_whole(path, buffer.getvalue())
