@@ -57,14 +57,6 @@ class Experiment:
     edit: Edit
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where an experiment's results lie."""
-
-    table: Path
-    picture: Path
-
-
 def run_experiment(
     experiment: Experiment,
     tools: Tools,
@@ -74,9 +66,9 @@ def run_experiment(
 ) -> Views:
     """The experiment's results, from its files where it is finished."""
     name, heads = experiment.name, tools.heads
-    places = Places(tools.out / f"{name}.parquet", tools.out / f"{name}.png")
+    table_file, picture = tools.out / f"{name}.parquet", tools.out / f"{name}.png"
     key = digest([VERSION, RECIPE_VERSION, experiment.settings, tools.sources, budget.key])
-    finished = read_views(places.table, places.picture, key)
+    finished = read_views(table_file, picture, key)
     if finished is not None:
         return finished
     tools.out.mkdir(parents=True, exist_ok=True)
@@ -93,15 +85,13 @@ def run_experiment(
             checkpoints.save(f"{name}-{part[0]}", result)
         results.append(result)
         show(name, part[-1] + 1, len(heads))
-    write_picture(places.picture, experiment.titles, experiment.inputs_at, _pictures(results))
+    write_picture(picture, experiment.titles, experiment.inputs_at, _pictures(results))
     scores = {
         method: torch.cat([result["scores"][method] for result in results]).numpy()
         for method in results[0]["scores"]
     }
     table = score_table(scores, experiment.changes, experiment.meaning)
-    views = Views(
-        table, len(heads), heads.left_out, identity.verification, places.table, places.picture
-    )
+    views = Views(table, len(heads), heads.left_out, identity.verification, table_file, picture)
     write_views(views, key)
     for part in parts:
         checkpoints.drop(f"{name}-{part[0]}")
