@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
+from gan2shape.pipeline.masks import background_mask
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.peers import ALONE, Peers
 from gan2shape.pipeline.precision import autocast
@@ -44,12 +45,19 @@ class ProjectedSamples:
 
     images: (N, K, 3, S, S) float16 in [-1, 1].
     masks: (N, K, S, S) bool, where the rendering that each was made from covers the frame.
+    objects: (N, K, S, S) bool, their object, where the background is plain; else all true.
     turns: (N, K, 6), how far the view of that rendering is from the view found for the input.
     """
 
     images: Tensor
     masks: Tensor
+    objects: Tensor
     turns: Tensor
+
+    def weights(self, index: Tensor, picks: Tensor, background: float) -> Tensor:
+        """Weights (B, P, S, S) in losses of the pixels of targets' (B,) samples `picks` (B, P)."""
+        place = index[:, None], picks
+        return self.masks[place] * weighted(self.objects[place].float(), background)
 
 
 @dataclass
@@ -109,14 +117,29 @@ class Group:
         """The generator's images of latents (B, D), (B, 3, S, S) float32, reduced to S pixels."""
         return match_size(self.gan.generator(latents).float(), self.camera.size)
 
-    def loss_masks(self, index: Tensor) -> Tensor:
-        """Pixels (B, S, S) of the inputs that losses may compare.
+    def loss_masks(self, index: Tensor, background: float = 1.0) -> Tensor:
+        """Weights (B, S, S) in losses of the inputs' pixels, 1 on the object.
 
-        Only given masks restrict them: a plain background is an observation of its own, which
-        tells where the silhouette is.
+        Outside of it 0 where masks are given; a plain background is an observation of its own,
+        which tells where the silhouette is, and weighs `background`.
         """
-        masks = self.targets.masks[index]
-        return masks if self.config.mask == "given" else torch.ones_like(masks)
+        return weighted(
+            self.targets.masks[index], 0.0 if self.config.mask == "given" else background
+        )
+
+    def objects(self, images: Tensor) -> Tensor:
+        """The object (B, S, S) bool in images (B, 3, S, S), where the background is plain."""
+        if self.config.mask != "background":
+            return torch.ones_like(images[:, 0], dtype=torch.bool)
+        threshold = self.config.background_threshold
+        pixels = (images / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
+        found = [torch.from_numpy(background_mask(image, threshold)) for image in pixels]
+        return torch.stack(found).to(images.device)
+
+
+def weighted(masks: Tensor, background: float) -> Tensor:
+    """Masks (..., S, S) with `background` in place of 0."""
+    return masks + background * (1 - masks)
 
 
 def new_group(
@@ -218,8 +241,7 @@ def group_state(group: Group) -> dict[str, Any]:
         "encoder": group.encoder.state_dict(),
         "random": group.random.get_state(),
         "failures": list(group.failures),
-        "samples": samples
-        and {"images": samples.images, "masks": samples.masks, "turns": samples.turns},
+        "samples": samples and vars(samples).copy(),
     }
 
 

@@ -61,7 +61,7 @@ def rendered_samples(group: Group) -> ProjectedSamples:
             images[index, copy] = pseudo.image.clamp(-1, 1).half()
             masks[index, copy] = pseudo.mask.bool()
             turns[index, copy] = views - estimate.view[index]
-    return ProjectedSamples(images, masks, turns)
+    return ProjectedSamples(images, masks, torch.ones_like(masks), turns)
 
 
 @torch.no_grad()

@@ -65,7 +65,7 @@ def cycle_steps(config: RunConfig, number: int, count: int) -> list[Step]:
         _applies(when, number) for when in (options.symmetry_step1, options.symmetry_step3)
     )
     albedo = partial(_albedo, iterations=cycle.step1, symmetric=flip1)
-    shape = partial(_shape, iterations=cycle.step3, symmetric=flip3)
+    shape = partial(_shape, iterations=cycle.step3, symmetric=flip3, background=cycle.background)
     return [
         Step(f"{label}, albedo", "step1", albedo),
         Step(f"{label}, projection", "step2", partial(_project, iterations=cycle.step2)),
@@ -162,9 +162,14 @@ def _views(group: Group, on_iteration: steps.OnIteration, *, iterations: int) ->
 
 
 def _shape(
-    group: Group, on_iteration: steps.OnIteration, *, iterations: int, symmetric: bool
+    group: Group,
+    on_iteration: steps.OnIteration,
+    *,
+    iterations: int,
+    symmetric: bool,
+    background: float,
 ) -> None:
-    steps.fit_shape(group, iterations, symmetric, on_iteration)
+    steps.fit_shape(group, iterations, symmetric, background, on_iteration)
 
 
 def _applies(when: When, cycle: int) -> bool:

@@ -135,6 +135,7 @@ def collect_samples(group: Group) -> None:
     samples = ProjectedSamples(
         images=torch.zeros(*shape, 3, size, size, dtype=torch.float16, device=group.device),
         masks=torch.zeros(*shape, size, size, dtype=torch.bool, device=group.device),
+        objects=torch.zeros(*shape, size, size, dtype=torch.bool, device=group.device),
         turns=torch.zeros(*shape, 6, device=group.device),
     )
     for image in group.active().tolist():
@@ -148,6 +149,7 @@ def collect_samples(group: Group) -> None:
             projected = projected.clamp(-1, 1)
             samples.images[image, chunk] = projected.half()
             samples.masks[image, chunk] = pseudo.mask.bool()
+            samples.objects[image, chunk] = group.objects(projected)
             samples.turns[image, chunk] = views - estimate.view[image]
             spread[0] += _spread(projected)
             spread[1] += _spread(pseudo.image)
@@ -177,8 +179,17 @@ def fit_views(group: Group, iterations: int, on_iteration: OnIteration) -> None:
         on_iteration(_update(group, optimizer, index, loss))
 
 
-def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIteration) -> None:
-    """Step 3: fit depth, albedo, view and light to inputs and projected samples at once."""
+def fit_shape(
+    group: Group,
+    iterations: int,
+    symmetric: bool,
+    background: float,
+    on_iteration: OnIteration,
+) -> None:
+    """Step 3: fit depth, albedo, view and light to inputs and projected samples at once.
+
+    Pixels of a plain background weigh `background`, those of the object 1.
+    """
     options, networks, samples = group.config.optimization, group.networks, _samples(group)
     optimizer = _adam(
         group,
@@ -190,8 +201,8 @@ def fit_shape(group: Group, iterations: int, symmetric: bool, on_iteration: OnIt
     for _ in _iterations(group, optimizer, iterations):
         index, picks = _draw_samples(group)
         inputs, targets = group.targets.images[index], _with_samples(group, index, picks)
-        covered = samples.masks[index[:, None], picks].float()
-        masks = torch.cat([group.loss_masks(index)[:, None], covered], 1).flatten(0, 1)
+        seen = samples.weights(index, picks, background)
+        masks = torch.cat([group.loss_masks(index, background)[:, None], seen], 1).flatten(0, 1)
         with autocast(group.device, group.config.precision):
             depth, albedo = networks.depth(inputs), networks.albedo(inputs)
             view, light = networks.view(targets), networks.light(targets)

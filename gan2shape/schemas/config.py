@@ -125,6 +125,10 @@ class Cycle(Settings):
     """Iterations between steps 2 and 3 that teach the view network by how much projected samples
     are turned from their input, which is known. Not in the paper (0)."""
     step3: Count
+    background: float = Field(default=1.0, ge=0, le=1)
+    """Weight in step 3 of pixels of a plain background (`mask: background`), the object's being 1.
+    The paper's is 1: the background tells where the outline is. Once that is known it does harm,
+    since shading explains dark pixels beside the outline by slopes; 0 leaves it out."""
 
 
 class LatentConfig(Settings):

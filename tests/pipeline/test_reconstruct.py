@@ -235,7 +235,8 @@ def test_the_view_network_learns_the_turns_of_the_samples(gan: Gan, targets: Tar
     turns = 0.3 * torch.randn(2, 4, 6, generator=random)
     turns[..., 5] = 0
     turns[..., 3:5] *= 0.01
-    group.samples = ProjectedSamples(images, torch.ones(2, 4, 64, 64, dtype=torch.bool), turns)
+    whole = torch.ones(2, 4, 64, 64, dtype=torch.bool)
+    group.samples = ProjectedSamples(images, whole, whole, turns)
 
     def error() -> float:
         with torch.no_grad():
