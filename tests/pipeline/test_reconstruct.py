@@ -13,7 +13,7 @@ from gan2shape.pipeline.group import ProjectedSamples, new_group
 from gan2shape.pipeline.losses import masked_l1
 from gan2shape.pipeline.pretrained import parameters_of
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
-from gan2shape.pipeline.steps import fit_albedo, fit_views
+from gan2shape.pipeline.steps import collect_samples, fit_albedo, fit_views
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
@@ -129,9 +129,14 @@ def test_the_order_of_the_images_does_not_seed_the_group(gan: Gan, targets: Targ
         {"optimization": {"view_weight": 0.1}},
         {"optimization": {"cycles": [{"step1": 1, "step2": 1, "views": 2, "step3": 1}]}},
         {"optimization": {"decay": 1.0}},
+        {"optimization": {"perceptual_share": 0.5}},
+        {"optimization": {"cycles": [{"step1": 2, "step2": 2, "step3": 2, "background": 0}]}},
         {"precision": "float32"},
     ],
-    ids=["unregularized", "absolute", "masked", "asymmetric", "turns", "views", "decay", "float32"],
+    ids=[
+        *("unregularized", "absolute", "masked", "asymmetric", "turns", "views", "decay"),
+        *("share", "object", "float32"),
+    ],
 )
 def test_every_variant_runs_and_differs(
     gan: Gan, targets: Targets, plain: Shapes, changes: dict[str, Any]
@@ -176,6 +181,33 @@ def test_a_share_of_the_targets_is_compared_by_features_in_proportion(
     # A distance of 1 everywhere adds the weight to the mean loss, however many are compared.
     assert losses[1] - losses[0] == pytest.approx(3.0, abs=1e-5)
     assert losses[2] - losses[0] == pytest.approx(3.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mask", "outside"), [("background", 0.25), ("given", 0.0), ("none", 0.25)]
+)
+def test_the_background_weighs_what_the_cycle_says(
+    gan: Gan, targets: Targets, mask: str, outside: float
+) -> None:
+    group = new_group(targets, gan, _config(mask=mask))
+    index = torch.tensor([1, 0])
+    expected = torch.where(targets.masks[index] > 0, 1.0, outside)
+    assert torch.equal(group.loss_masks(index, 0.25), expected)
+
+
+def test_samples_know_their_object_before_a_plain_background(gan: Gan, targets: Targets) -> None:
+    group = new_group(targets, gan, _config(mask="background"))
+    collect_samples(group)
+    samples = group.samples
+    assert samples is not None
+    brightest = samples.images.float().amax(2)
+    dark, bright = brightest < -0.9, brightest > -0.5
+    assert not samples.objects[:, :, 0, :2][dark[:, :, 0, :2]].any()  # the corners' black
+    assert samples.objects[bright].float().mean() > 0.99
+    index, picks = torch.tensor([0, 1]), torch.tensor([[2], [3]])
+    weights = samples.weights(index, picks, 0.0)
+    assert torch.equal(weights[:, 0] > 0, (samples.masks & samples.objects)[index, picks[:, 0]])
+    assert torch.equal(samples.weights(index, picks, 1.0)[0, 0], samples.masks[0, 2].float())
 
 
 def test_a_latent_that_is_not_finite_ends_its_image_alone(gan: Gan, targets: Targets) -> None:
