@@ -15,7 +15,7 @@ from torch import Tensor
 from gan2shape.pipeline.camera import rotation_matrix
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.shading import turn_light
-from gan2shape.pipeline.stylegan2.directions import Direction, linear_direction
+from gan2shape.pipeline.stylegan2.directions import Direction, linear_direction, linear_directions
 from gan2shape.pipeline.stylegan2.generator import Generator
 
 PITCH, YAW, ROLL = 0, 1, 2
@@ -65,7 +65,7 @@ def light_directions(
         images = _images(generator, part)
         rotations = rotation_matrix(networks.view(images)[:, :3])
         seen.append(turn_light(networks.light(images), rotations))
-    return [linear_direction(latents, values) for values in torch.cat(seen).unbind(-1)]
+    return linear_directions(latents, torch.cat(seen))
 
 
 @torch.no_grad()
