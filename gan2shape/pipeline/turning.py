@@ -15,7 +15,7 @@ from torch import Tensor
 from gan2shape.pipeline.camera import rotation_matrix
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.shading import turn_light
-from gan2shape.pipeline.stylegan2.directions import Direction, linear_direction, linear_directions
+from gan2shape.pipeline.stylegan2.directions import Direction, linear_direction
 from gan2shape.pipeline.stylegan2.generator import Generator
 
 PITCH, YAW, ROLL = 0, 1, 2
@@ -57,7 +57,9 @@ def light_directions(
     """Directions of a light's four raw numbers, in the camera's frame, from random samples.
 
     In the frame of the shape a light's direction goes with the yaw: moving along it would turn the
-    object. Raises `ValueError` if all samples have the same light.
+    object. Each is fitted alone: directions that leave the other numbers as they are relight heads
+    worse, since what networks see of ambient and diffuse light goes together. Raises `ValueError`
+    if all samples have the same light.
     """
     latents = generator.sample_latents(count, LABELLED_SEED)
     seen = []
@@ -65,7 +67,7 @@ def light_directions(
         images = _images(generator, part)
         rotations = rotation_matrix(networks.view(images)[:, :3])
         seen.append(turn_light(networks.light(images), rotations))
-    return linear_directions(latents, torch.cat(seen))
+    return [linear_direction(latents, values) for values in torch.cat(seen).unbind(-1)]
 
 
 @torch.no_grad()

@@ -38,41 +38,22 @@ def linear_direction(latents: Tensor, values: Tensor) -> Direction:
     Raises:
         ValueError: the shapes do not fit, or the values are all the same or not finite.
     """
-    if values.dim() != 1:
-        raise ValueError(f"values {tuple(values.shape)} should be (N,)")
-    return linear_directions(latents, values[:, None])[0]
-
-
-def linear_directions(latents: Tensor, values: Tensor) -> list[Direction]:
-    """`linear_direction` for each of several attributes, values (N, A), that leaves the others as
-    they are, also where attributes go together in the samples.
-
-    Raises `ValueError` likewise.
-    """
-    if latents.dim() != 2 or values.shape[:1] != latents.shape[:1] or len(values) < 2 * FOLDS:
+    if latents.dim() != 2 or values.shape != latents.shape[:1] or len(values) < 2 * FOLDS:
         raise ValueError(
             f"latents {tuple(latents.shape)} and values {tuple(values.shape)} should be (N, D) and "
-            f"(N, ...) with N of at least {2 * FOLDS}"
+            f"(N,) with N of at least {2 * FOLDS}"
         )
     x, y = latents.double(), values.double()
-    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
-    standard = x / x.std(dim=0).clamp_min(1e-12)
-    fits = [_predicted(standard, column) for column in y.unbind(1)]
-    predicted = torch.stack([column for column, _ in fits], dim=1)  # (N, A)
-    vectors = torch.linalg.pinv(predicted) @ x  # (A, D)
-    return [
-        Direction(vector.to(latents), r2) for vector, (_, r2) in zip(vectors, fits, strict=True)
-    ]
-
-
-def _predicted(standard: Tensor, y: Tensor) -> tuple[Tensor, float]:
-    """What the best regression of y (N,) gives, (N,), and its cross-validated R^2."""
+    x, y = x - x.mean(dim=0), y - y.mean()
     variance = float(y.square().mean())
     if not 0 < variance < float("inf"):
         raise ValueError("the values are all the same or not finite")
+    standard = x / x.std(dim=0).clamp_min(1e-12)
     errors = {ridge: _validated_error(standard, y, ridge) for ridge in RIDGES}
     best = min(errors, key=errors.__getitem__)
-    return standard @ _ridge(standard, y, best), 1 - errors[best] / variance
+    predicted = standard @ _ridge(standard, y, best)
+    vector = x.T @ predicted / predicted.square().sum()
+    return Direction(vector.to(latents), 1 - errors[best] / variance)
 
 
 def _ridge(x: Tensor, y: Tensor, ridge: float) -> Tensor:
