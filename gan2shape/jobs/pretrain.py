@@ -35,7 +35,7 @@ from gan2shape.pipeline.peers import Peers
 from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.schedule import StepReport
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.config import RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 
 RECORD, NETWORKS, LOG = "pretrain.yaml", "networks.safetensors", "log.jsonl"
@@ -122,8 +122,7 @@ def _prepare(request: Request) -> tuple[_Job, dict[str, Any]]:
         "version": metadata.version("gan2shape"),
         "settings": request.config.model_dump(mode="json"),
     }
-    key = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    return _Job(request, found.manifest(len(found)).to_pylist(), key), record
+    return _Job(request, found.manifest(len(found)).to_pylist(), plain_digest(record)), record
 
 
 def _finished(out: Path, record: dict[str, Any]) -> bool:

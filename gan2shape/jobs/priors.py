@@ -11,7 +11,6 @@ The directory:
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from gan2shape.jobs.scan import Scan, scan
 from gan2shape.jobs.training_set import load_training_set
 from gan2shape.pipeline.priors import Gaussians, Priors, estimate_priors
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.config import RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 
 RESULT, PAGE, ROUNDS = "priors.yaml", "priors.html", "rounds.json"
@@ -86,7 +85,7 @@ def _origin(request: Request, found: Scan, gan: Gan) -> dict[str, Any]:
     return {
         "source": request.source,
         "images": len(found),
-        "images_sha256": _digest(list(found.ids)),
+        "images_sha256": plain_digest(list(found.ids)),
         "masks": request.masks,
         "latents": request.latents,
         "gan": {"source": request.gan, "sha256": gan.sha256},
@@ -121,7 +120,7 @@ def _estimate(
     out, config = request.out, request.config
     torch.set_num_threads(request.threads)
     device = torch.device(request.device)
-    checkpoints = Checkpoints(out / CHECKPOINTS, _digest(origin))
+    checkpoints = Checkpoints(out / CHECKPOINTS, plain_digest(origin))
     checkpoints.sweep()
     gan = gan.to(device)
     rows = found.manifest(len(found)).to_pylist()
@@ -182,10 +181,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_rounded(part) for part in value]
     return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _write_json(path: Path, value: Any) -> None:

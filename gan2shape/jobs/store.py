@@ -28,7 +28,7 @@ import yaml
 
 from gan2shape.jobs.files import TEMPORARY, only_process, sync_folder, write_whole
 from gan2shape.jobs.plan import RunPlan, ShardPlan, make_plan
-from gan2shape.schemas.config import RunConfig, settings_digest
+from gan2shape.schemas.config import RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.manifest import MANIFEST_SCHEMA
 from gan2shape.schemas.results import FAILED, METRICS_SCHEMA, ArraySpec, array_specs
@@ -77,7 +77,7 @@ class RunRecord:
     @property
     def config_hash(self) -> str:
         """SHA-256 over all that decides the numbers: settings, weights and manifest."""
-        parts = [settings_digest(self.settings), self.gan.sha256, self.manifest_sha256]
+        parts = [plain_digest(self.settings), self.gan.sha256, self.manifest_sha256]
         parts.append(self.lpips.sha256 if self.lpips else "")
         parts += [self.networks.sha256] if self.networks else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -18,7 +18,7 @@ from gan2shape.pipeline.peers import ALONE, Peers
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained, check_pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.pipeline.stylegan2.inversion import match_size
+from gan2shape.pipeline.stylegan2.inversion import pictures
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
 
@@ -115,7 +115,7 @@ class Group:
 
     def generate(self, latents: Tensor) -> Tensor:
         """The generator's images of latents (B, D), (B, 3, S, S) float32, reduced to S pixels."""
-        return match_size(self.gan.generator(latents).float(), self.camera.size)
+        return pictures(self.gan.generator, latents, self.camera.size)
 
     def loss_masks(self, index: Tensor, background: float = 1.0) -> Tensor:
         """Weights (B, S, S) in losses of the inputs' pixels, 1 on the object.

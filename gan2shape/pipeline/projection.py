@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.pipeline.stylegan2.inversion import match_size, refine
+from gan2shape.pipeline.stylegan2.inversion import pictures, refine
 from gan2shape.schemas.config import InversionConfig, LatentConfig
 
 OBJECTS = 8
@@ -67,27 +67,27 @@ class Projector:
     """How the latents that the encoder proposes are optimised, if they are."""
     precision: str = "auto"
 
-    def __call__(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
-        """What the GAN makes of K pictures each of B objects: (B, K, 3, S, S) in [-1, 1].
+    def __call__(self, renderings: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
+        """What the GAN makes of K renderings each of B objects: (B, K, 3, S, S) in [-1, 1].
 
         Args:
-            pictures: (B, K, 3, S, S) in [-1, 1], filled where they show nothing.
+            renderings: (B, K, 3, S, S) in [-1, 1], filled where they show nothing.
             masks: (B, K, S, S), where they show something: only that is worth refining for.
             latents: (B, D), the objects' own.
         """
-        parts = (values.split(OBJECTS) for values in (pictures, masks, latents))
+        parts = (values.split(OBJECTS) for values in (renderings, masks, latents))
         found = torch.cat([self._project(*part) for part in zip(*parts, strict=True)])
         return found.clamp(-1, 1)
 
-    def _project(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
-        count, size = pictures.shape[1], pictures.shape[-1]
-        flat, mapping = pictures.flatten(0, 1), self.gan.generator.mapping
+    def _project(self, renderings: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
+        count, size = renderings.shape[1], renderings.shape[-1]
+        flat, mapping = renderings.flatten(0, 1), self.gan.generator.mapping
         place = torch.arange(len(latents), device=latents.device).repeat_interleave(count)
         with torch.no_grad(), autocast(flat.device, self.precision):
-            anchors = self._images(latents, size)
+            anchors = pictures(self.gan.generator, latents, size)
             offset = latent_offset(self.encoder, mapping, self.options, flat, anchors, place)
             proposed = latents[place] + offset
-            made = self._images(proposed, size)
+            made = pictures(self.gan.generator, proposed, size)
         if self.refinement is not None:
             made = refine(
                 self.gan,
@@ -98,10 +98,6 @@ class Projector:
                 precision=self.precision,
             ).images
         return made.unflatten(0, (len(latents), count))
-
-    def _images(self, latents: Tensor, size: int) -> Tensor:
-        """The generator's images (N, 3, S, S) float32 of latents (N, D), reduced to S pixels."""
-        return match_size(self.gan.generator(latents).float(), size)
 
 
 def _split_mapping(layers: nn.Sequential, last: int) -> tuple[nn.Sequential, nn.Sequential]:

@@ -239,12 +239,12 @@ class RunConfig(Settings):
 
     def digest(self) -> str:
         """Equal for equal settings, on every machine."""
-        return settings_digest(self.model_dump(mode="json"))
+        return plain_digest(self.model_dump(mode="json"))
 
 
-def settings_digest(settings: dict[str, Any]) -> str:
-    """SHA-256 of settings as they are stored, as canonical JSON."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+def plain_digest(values: Any) -> str:
+    """SHA-256 of settings as they are stored, or of other plain values, as canonical JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def preset_names() -> list[str]:

@@ -6,8 +6,6 @@ its key, and a row's run is gone on with while its key is the same.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -31,7 +29,7 @@ from gan2shape.pipeline.synthetic.splits import split_seeds
 from gan2shape.schemas.assets import NETWORKS_FILE, PRIORS_FILE, asset_names
 from gan2shape.schemas.baseline_training import SupervisedConfig, Unsup3dConfig, baseline_config
 from gan2shape.schemas.benchmark import Recipe
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.config import RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 
 CATEGORY = "heads64"
@@ -74,7 +72,7 @@ class HeadSet:
 
     @property
     def key(self) -> str:
-        return _key(vars(self))
+        return plain_digest(vars(self))
 
     def __str__(self) -> str:
         heads = "head" if self.count == 1 else "heads"
@@ -113,7 +111,7 @@ class Training:
 
     @property
     def key(self) -> str:
-        return _key(self.origin)
+        return plain_digest(self.origin)
 
     @property
     def folder(self) -> str:
@@ -139,7 +137,7 @@ class Row:
     @property
     def key(self) -> str:
         start = self.start
-        return _key(
+        return plain_digest(
             {
                 "row": self.method.number,
                 "settings": self.config.model_dump(mode="json"),
@@ -234,7 +232,3 @@ def _training(
     # Supervised networks never meet the GAN; Unsup3d compares images by its features.
     features = None if kind.recipe == "supervised" else gan
     return Training(kind, baseline_config(settings), heads, gan=features)
-
-
-def _key(tree: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -20,12 +20,13 @@ from gan2shape.jobs.benchmark_views.table import (
     score_table,
     write_views,
 )
-from gan2shape.jobs.benchmark_views.tools import Show, Tools, digest
+from gan2shape.jobs.benchmark_views.tools import Show, Tools
 from gan2shape.pipeline.identity import distance, embed
 from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.similarity import l1, ssim
 from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.variations import Sitter
+from gan2shape.schemas.config import plain_digest
 
 VERSION = 1
 """Of what the methods do and how they are scored."""
@@ -67,7 +68,7 @@ def run_experiment(
     """The experiment's results, from its files where it is finished."""
     name, heads = experiment.name, tools.heads
     table_file, picture = tools.out / f"{name}.parquet", tools.out / f"{name}.png"
-    key = digest([VERSION, RECIPE_VERSION, experiment.settings, tools.sources, budget.key])
+    key = plain_digest([VERSION, RECIPE_VERSION, experiment.settings, tools.sources, budget.key])
     finished = read_views(table_file, picture, key)
     if finished is not None:
         return finished
@@ -117,12 +118,17 @@ def _score_part(
     }
     shown = sum(number < SHOWN for number in part)
     pixels = {
-        method: found[:shown].add(1).mul(127.5).round().to(torch.uint8)
+        method: _pixels(found[:shown])
         for method, found in images.items()
         if method not in ("unchanged", "other")
     }
-    inputs = subjects.images[:shown].add(1).mul(127.5).round().to(torch.uint8)
+    inputs = _pixels(subjects.images[:shown])
     return {"scores": scores, "pictures": pixels, "inputs": inputs}
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8."""
+    return images.add(1).mul(127.5).round().to(torch.uint8)
 
 
 def _true_renderings(

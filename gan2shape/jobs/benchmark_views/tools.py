@@ -6,8 +6,6 @@ out/checkpoints/   latents of the heads, directions in W, and heads of an experi
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ from gan2shape.pipeline.projection import Projector
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.directions import Direction
 from gan2shape.pipeline.stylegan2.inversion import invert
-from gan2shape.schemas.config import InversionConfig
+from gan2shape.schemas.config import InversionConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 
 CHECKPOINTS = "checkpoints"
@@ -54,7 +52,7 @@ class Tools:
 
     def checkpoints(self, *made_of: Any) -> Checkpoints:
         """Those in the directory that belong to `made_of`."""
-        return Checkpoints(self.out / CHECKPOINTS, digest(made_of))
+        return Checkpoints(self.out / CHECKPOINTS, plain_digest(made_of))
 
     def project(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
         """What the GAN makes of renderings (B, K, 3, S, S) that show something in masks (B, K, S,
@@ -154,8 +152,3 @@ def load_tools(
             "lpips": None if lpips is None else file_digest(lpips),
         },
     )
-
-
-def digest(value: Any) -> str:
-    """Of plain values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

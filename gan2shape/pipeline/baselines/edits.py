@@ -8,7 +8,7 @@ from torch import Tensor
 from gan2shape.pipeline.camera import Camera, pixel_rays
 from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.stylegan2.generator import Generator
-from gan2shape.pipeline.stylegan2.inversion import match_size
+from gan2shape.pipeline.stylegan2.inversion import pictures
 
 BATCH = 32
 CARD_RADIUS = 0.06
@@ -37,5 +37,5 @@ def turned_card(images: Tensor, yaws: Tensor, camera: Camera) -> Tensor:
 def moved_latents(generator: Generator, latents: Tensor, steps: Tensor, size: int) -> Tensor:
     """The generator's images (B, K, 3, size, size) of latents (B, D) moved by steps (B, K, D)."""
     moved = (latents[:, None] + steps).flatten(0, 1)
-    parts = [match_size(generator(part).float(), size) for part in moved.split(BATCH)]
+    parts = [pictures(generator, part, size) for part in moved.split(BATCH)]
     return torch.cat(parts).clamp(-1, 1).unflatten(0, steps.shape[:2])

@@ -20,6 +20,7 @@ from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.distance import feature_distance, weighted_l1
+from gan2shape.pipeline.stylegan2.generator import Generator
 from gan2shape.schemas.config import InversionConfig
 
 FEATURE_BLOCKS = 4
@@ -186,6 +187,11 @@ def match_size(images: Tensor, size: int) -> Tensor:
     return functional.interpolate(images, (size, size), mode=mode)
 
 
+def pictures(generator: Generator, latents: Tensor, size: int) -> Tensor:
+    """The generator's images (N, 3, size, size) float32 of latents (N, D)."""
+    return match_size(generator(latents).float(), size)
+
+
 class _Target:
     """A batch of images to come close to, with their features computed once."""
 
@@ -207,7 +213,7 @@ class _Target:
         return network.features(images, min(FEATURE_BLOCKS, network.blocks))
 
     def picture(self, latents: Tensor) -> Tensor:
-        return match_size(self.gan.generator(latents), self.images.shape[-1])
+        return pictures(self.gan.generator, latents, self.images.shape[-1])
 
     def losses(self, made: Tensor, perceptual_weight: float) -> Tensor:
         """Per image: (B,)."""
