@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from gan2shape.pipeline.prior import ellipsoid_depth
 from gan2shape.pipeline.render import Rendering, warp
 from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading, shade
+from gan2shape.pipeline.textures import albedo_from_input
 
 OnIteration = Callable[[Tensor], None]
 """Called after every iteration with its mean loss (a detached scalar)."""
@@ -267,13 +269,36 @@ class Estimate:
         )
         self.shapes = Canonical.of(depth, albedo, group.camera)
 
+    @cached_property
+    def painted(self) -> Canonical:
+        """The shapes with the albedo that pseudo samples have."""
+        if self.group.config.optimization.pseudo_albedo == "network":
+            return self.shapes
+        every = torch.arange(len(self.view), device=self.view.device)
+        albedo = torch.cat([self._albedo_from_input(part) for part in every.split(ESTIMATE_BATCH)])
+        return replace(self.shapes, albedo=albedo)
+
+    @torch.no_grad()
+    def _albedo_from_input(self, index: Tensor) -> Tensor:
+        group, shapes, view = self.group, self.shapes[index], self.view[index]
+        return albedo_from_input(
+            shapes.depth,
+            shapes.normals,
+            shapes.albedo,
+            view,
+            render(group, shapes, view, self.light[index]),
+            group.targets.images[index],
+            group.targets.masks[index],
+            group.camera,
+        )
+
     @torch.no_grad()
     def pseudo_samples(self, index: Tensor) -> tuple[Rendering, Tensor]:
         """Renderings of targets `index` (B,) under random views (B, 6) and lights."""
         group = self.group
         views = sample_views(len(index), group.config.view_prior, group.random)
         lights = sample_lights(self.light[index], group.config.light_prior, group.random)
-        return render(group, self.shapes[index], views, lights), views
+        return render(group, self.painted[index], views, lights), views
 
 
 def _reconstruction_loss(

@@ -163,6 +163,10 @@ class OptimizationConfig(Settings):
     """Different images in one iteration of step 3; the batch's samples are divided among them."""
     projected_samples: Positive = 32
     """Projected samples collected per image after step 2."""
+    pseudo_albedo: Literal["network", "input"] = "network"
+    """Albedo of pseudo samples: the network's, as in the paper, or that corrected by the input
+    where it is seen there, or its mirror image is. The network's is blurred and close to the
+    average, and projected samples made from it show other people."""
     symmetry_step1: When = "later_cycles"
     symmetry_step3: When = "always"
     learning_rates: LearningRates = LearningRates()

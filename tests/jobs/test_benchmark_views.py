@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from PIL import Image
 
 import gan2shape.pipeline.turning as turning
 from gan2shape.jobs import store
+from gan2shape.jobs.benchmark import experiments, manipulations
+from gan2shape.jobs.benchmark.plan import HeadSet
+from gan2shape.jobs.benchmark.record import Bench, Record
 from gan2shape.jobs.benchmark_views import identity as identities
 from gan2shape.jobs.benchmark_views import scoring
 from gan2shape.jobs.benchmark_views.identity import IdentityBudget, load_identity
 from gan2shape.jobs.benchmark_views.relighting import relighting
 from gan2shape.jobs.benchmark_views.rotation import rotation
-from gan2shape.jobs.benchmark_views.table import ALL, METHODS, SCORES, Views
+from gan2shape.jobs.benchmark_views.table import ALL, METHODS, SCORES, Views, read_views
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.synth import write_heads
 from gan2shape.pipeline.camera import rotation_matrix
@@ -35,6 +39,7 @@ from gan2shape.pipeline.synthetic.model import HeadModel, load_head_model
 from gan2shape.pipeline.synthetic.variations import Studio
 from gan2shape.schemas.config import load_config
 from gan2shape.schemas.errors import UserError
+from tests.jobs.benchmark.tiny import CPU, quiet
 from tests.networks import tiny_networks
 
 SIZE, STYLE = 32, 8
@@ -94,11 +99,19 @@ def given(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> Given:
     sha = load_gan(folder / "gan.safetensors").sha256
     networks = folder / "networks.safetensors"
     networks.write_bytes(pretrained_bytes(tiny_networks(sha, STYLE, SIZE)))
-    make_run(folder / "run", folder / "heads", sha, Studio(model, SIZE))
+    weights = store.Weights(str(networks), sha)
+    make_run(folder / "run", folder / "heads", sha, Studio(model, SIZE), networks=weights)
     return Given(folder / "run", folder / "gan.safetensors", networks, folder / "cache")
 
 
-def make_run(path: Path, heads: Path, sha: str, studio: Studio, known: int = len(SEEDS)) -> None:
+def make_run(
+    path: Path,
+    heads: Path,
+    sha: str,
+    studio: Studio,
+    known: int = len(SEEDS),
+    networks: store.Weights | None = None,
+) -> None:
     """A run that found the true shapes of the first `known` heads, and failed at the others."""
     settings = {"camera.size": SIZE, "latent.mapping_layers": 2, "inversion.iterations": 2}
     found = scan(str(heads))
@@ -109,6 +122,7 @@ def make_run(path: Path, heads: Path, sha: str, studio: Studio, known: int = len
         images=len(found),
         latent_size=STYLE,
         manifest_sha256="",
+        networks=networks,
     )
     run = store.create_run(path, record, found.manifest(record.config.shard_size))
     entries = store.read_manifest(run)
@@ -344,3 +358,43 @@ def test_the_identity_network_is_trained_once_and_belongs_to_its_budget(
         load_identity(IdentityBudget(identities=9), given.cache)
     with pytest.raises(AssertionError, match="done again"):
         load_identity(BUDGET, tmp_path)
+
+
+def test_a_benchmark_has_them_as_parts_and_sections(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manipulations, "BUDGET", BUDGET)
+    heads = HeadSet("test", len(SEEDS), SIZE)
+    gan = store.Weights(str(given.gan), load_gan(given.gan).sha256)
+    bench = Bench(tmp_path, Record({}, heads, heads, gan, None, str(tmp_path / "cache")))
+    notes: list[str] = []
+    turning_part = experiments.EXPERIMENTS[0]
+    turning_part.make(bench, CPU, quiet(notes))
+    assert notes == ["rotation is left out: it needs row 6 or 10, finished"]
+    assert turning_part.section(bench) is None
+    shutil.copytree(given.run, bench.row("06-gan2shape"))
+    for part in experiments.EXPERIMENTS:
+        part.make(bench, CPU, quiet(notes))
+    assert len(notes) == 1
+    turned, relit = (part.section(bench) for part in experiments.EXPERIMENTS)
+    assert turned is not None
+    assert relit is not None
+    assert (turned.title, relit.title) == ("Face rotation", "Relighting")
+    views = read_views(tmp_path / "views/rotation.parquet", tmp_path / "views/rotation.png")
+    assert views is not None
+    mesh = scores(views, "l1_inside")["mesh"]
+    line = next(row for row in turned.markdown.splitlines() if row.startswith("| Shape |"))
+    assert f"| {mesh:.4f} ±" in line
+    assert f"| {scores(views, 'l1_inside', '-30')['card']:.4f} |" in turned.markdown
+    assert "LPIPS" not in turned.markdown
+    assert 'src="data:image/webp' in turned.body
+    assert "AUC of" in relit.body
+    assert "| L1, head | Left | Right | Above | Dim |" in relit.markdown
+    monkeypatch.setattr(scoring, "_score_part", refused)
+    given.networks.rename(given.networks.with_suffix(".away"))
+    try:
+        turning_part.make(bench, CPU, quiet(notes))
+    finally:
+        given.networks.with_suffix(".away").rename(given.networks)
+    assert "the networks of" in notes[-1]
+    assert turning_part.section(bench) is not None

@@ -5,38 +5,8 @@ To add one, write a module that makes an `Experiment`, and name it in `EXPERIMEN
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from gan2shape.jobs.benchmark.manipulations import RELIGHTING, ROTATION, experiment
+from gan2shape.jobs.benchmark.sections import Experiment
 
-from markupsafe import Markup
-
-from gan2shape.jobs.benchmark.display import Display
-from gan2shape.jobs.benchmark.record import Bench
-from gan2shape.jobs.runs import Execution
-
-
-@dataclass(frozen=True)
-class Section:
-    """What an experiment found, for the page and for table.md."""
-
-    title: str
-    body: Markup
-    """HTML of the page's section, below its title; in the classes of report.css."""
-    markdown: str
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One of them."""
-
-    title: str
-    """What its part is called while it goes on."""
-    make: Callable[[Bench, Execution, Display], None]
-    """Computes what is missing, in a folder of its own in the benchmark's; interrupted, it goes on
-    when it is called again."""
-    section: Callable[[Bench], Section | None]
-    """Its section from what is there; `None` when that is nothing."""
-
-
-EXPERIMENTS: tuple[Experiment, ...] = ()
+EXPERIMENTS: tuple[Experiment, ...] = (experiment(ROTATION), experiment(RELIGHTING))
 """In the order that they are made and shown in."""

@@ -8,9 +8,9 @@ from typing import Any
 from gan2shape.jobs import charts
 from gan2shape.jobs.benchmark import pictures
 from gan2shape.jobs.benchmark.checks import Check
-from gan2shape.jobs.benchmark.experiments import Section
 from gan2shape.jobs.benchmark.methods import Method, paper_ratio
 from gan2shape.jobs.benchmark.scores import Results, RowScores
+from gan2shape.jobs.benchmark.sections import Section
 from gan2shape.jobs.benchmark.table import SCORES, Estimate, Line
 from gan2shape.jobs.comparison import SIDE_FACTOR, seconds_text
 from gan2shape.jobs.display import duration

@@ -14,6 +14,7 @@ from gan2shape.jobs.benchmark.plan import HeadSet, Plan, Request, Row, Training,
 from gan2shape.jobs.benchmark.record import Bench, add_row, begin, open_bench
 from gan2shape.jobs.benchmark.report import write_benchmark
 from gan2shape.jobs.benchmark.rows import is_made, make_row
+from gan2shape.jobs.benchmark.sections import Experiment
 from gan2shape.jobs.benchmark.trainings import networks_file, train
 from gan2shape.jobs.files import only_process, storage_error
 from gan2shape.jobs.runs import Execution
@@ -113,8 +114,6 @@ def _networks(row: Row, bench: Bench) -> str:
     return str(networks_file(bench.cache, start)) if isinstance(start, Training) else start.path
 
 
-def _experiment(
-    experiment: experiments.Experiment, out: Path, execution: Execution, display: Display
-) -> bool:
+def _experiment(experiment: Experiment, out: Path, execution: Execution, display: Display) -> bool:
     experiment.make(open_bench(out), execution, display)
     return True

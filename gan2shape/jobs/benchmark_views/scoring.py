@@ -67,7 +67,7 @@ def run_experiment(
 ) -> Views:
     """The experiment's results, from its files where it is finished."""
     name, heads = experiment.name, tools.heads
-    table_file, picture = tools.out / f"{name}.parquet", tools.out / f"{name}.png"
+    table_file, picture = result_files(tools.out, name)
     key = plain_digest([VERSION, RECIPE_VERSION, experiment.settings, tools.sources, budget.key])
     finished = read_views(table_file, picture, key)
     if finished is not None:
@@ -97,6 +97,11 @@ def run_experiment(
     for part in parts:
         checkpoints.drop(f"{name}-{part[0]}")
     return views
+
+
+def result_files(out: Path, name: str) -> tuple[Path, Path]:
+    """Where an experiment leaves its table and its picture in `out`."""
+    return out / f"{name}.parquet", out / f"{name}.png"
 
 
 def _score_part(

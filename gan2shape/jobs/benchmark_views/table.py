@@ -100,12 +100,16 @@ def write_views(views: Views, key: str) -> None:
     write_whole(views.table_file, buffer.getvalue())
 
 
-def read_views(table_file: Path, picture: Path, key: str) -> Views | None:
-    """The finished experiment `key`, or `None` where it is not there (or another one is)."""
+def read_views(table_file: Path, picture: Path, key: str | None = None) -> Views | None:
+    """The finished experiment `key`, or `None` where it is not there (or another one is).
+
+    Without a key, whichever one is there.
+    """
     try:
         table = pq.read_table(table_file)
         metadata = table.schema.metadata or {}
-        if metadata.get(KEY) != key.encode() or not picture.exists():
+        other = key is not None and metadata.get(KEY) != key.encode()
+        if other or ABOUT not in metadata or not picture.exists():
             return None
         about = json.loads(metadata[ABOUT])
     except (OSError, pa.ArrowInvalid):

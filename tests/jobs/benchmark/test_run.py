@@ -19,12 +19,12 @@ from gan2shape.cli import INTERRUPTED, main
 from gan2shape.jobs import store
 from gan2shape.jobs.baselines import train as train_baseline
 from gan2shape.jobs.benchmark import experiments, heads, rows, run, trainings
-from gan2shape.jobs.benchmark.experiments import Experiment, Section
 from gan2shape.jobs.benchmark.plan import Request
 from gan2shape.jobs.benchmark.record import Bench, open_bench
 from gan2shape.jobs.benchmark.report import write_benchmark
 from gan2shape.jobs.benchmark.run import benchmark
 from gan2shape.jobs.benchmark.scores import read_results
+from gan2shape.jobs.benchmark.sections import Experiment, Section
 from gan2shape.jobs.summary import summarise
 from gan2shape.schemas.errors import UserError
 from tests.jobs.benchmark import tiny
@@ -37,6 +37,7 @@ def standins() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(heads, "write_heads", tiny.write_heads)
         patch.setattr(rows, "execute", tiny.execute)
+        patch.setattr(experiments, "EXPERIMENTS", ())  # these heads are not what they are called
         torch.set_num_threads(1)
         yield
     torch.set_num_threads(threads)

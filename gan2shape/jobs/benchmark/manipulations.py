@@ -1,0 +1,218 @@
+"""The paper's image manipulations as parts of a benchmark: heads turned and relit.
+
+views/   rotation.parquet, relighting.parquet, their pictures, and what they go on from
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from gan2shape.jobs import store
+from gan2shape.jobs.benchmark.display import Display
+from gan2shape.jobs.benchmark.methods import BY_NUMBER, Method
+from gan2shape.jobs.benchmark.record import Bench
+from gan2shape.jobs.benchmark.rows import is_made
+from gan2shape.jobs.benchmark.sections import Experiment, Section
+from gan2shape.jobs.benchmark_views.identity import FULL
+from gan2shape.jobs.benchmark_views.relighting import LIGHTS, relighting
+from gan2shape.jobs.benchmark_views.rotation import DEGREES, rotation
+from gan2shape.jobs.benchmark_views.scoring import result_files
+from gan2shape.jobs.benchmark_views.table import ALL, METHODS, Views, read_views
+from gan2shape.jobs.page import environment
+from gan2shape.jobs.pictures import data_uri
+from gan2shape.jobs.runs import Execution
+from gan2shape.schemas.assets import NETWORKS_FILE, asset_path
+
+FOLDER = "views"
+SHAPES = (10, 6)
+"""Rows whose shapes are turned and relit: the first of them that is finished."""
+BUDGET = FULL
+"""Of the network that tells heads apart."""
+CACHED = "identity"
+"""Its folder in the benchmark's cache."""
+COLUMNS = {
+    "l1_inside": ("L1, head", 4),
+    "l1": ("L1, image", 4),
+    "ssim": ("SSIM", 3),
+    "identity": ("Identity", 3),
+    "lpips": ("LPIPS", 3),
+}
+"""Titles and digits of the scores."""
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Manipulation:
+    """One of them, and what people read about it."""
+
+    name: str
+    title: str
+    run: Callable[..., Views]
+    changes: dict[str, str]
+    """Names in the table to those for people."""
+    lead: str
+
+
+ROTATION = Manipulation(
+    "rotation",
+    "Face rotation",
+    rotation,
+    {str(degrees): f"{degrees:+d}°" for degrees in DEGREES},
+    "Every head turned by fixed yaws from where its picture shows it, held against the true "
+    "rendering of the head at that yaw. The light turns with the head.",
+)
+RELIGHTING = Manipulation(
+    "relighting",
+    "Relighting",
+    relighting,
+    {name: name.capitalize() for name in LIGHTS},
+    "Every head under new lights, held against its true rendering under them.",
+)
+MANIPULATIONS = (ROTATION, RELIGHTING)
+
+
+def experiment(manipulation: Manipulation) -> Experiment:
+    """A manipulation as a part of the benchmark."""
+    return Experiment(
+        f"{manipulation.title.lower()} against true renderings",
+        partial(_make, manipulation),
+        partial(_section, manipulation),
+    )
+
+
+def _make(manipulation: Manipulation, bench: Bench, execution: Execution, display: Display) -> None:
+    found = _shapes(bench)
+    if found is None:
+        rows = " or ".join(str(number) for number in sorted(SHAPES))
+        display.note(f"{manipulation.name} is left out: it needs row {rows}, finished")
+        return
+    _, run = found
+    networks = run.record.networks
+    if networks is None or not asset_path(networks.path, NETWORKS_FILE).is_file():
+        display.note(f"{manipulation.name} is left out: the networks of {run.path} are gone")
+        return
+    with display.steps() as (show, _):
+        manipulation.run(
+            run.path,
+            bench.record.gan.path,
+            networks.path,
+            bench.out / FOLDER,
+            identity=BUDGET,
+            cache=bench.cache / CACHED,
+            show=show,
+        )
+
+
+def _shapes(bench: Bench) -> tuple[Method, store.Run] | None:
+    """The row whose shapes are shown, and its run."""
+    for number in SHAPES:
+        method = BY_NUMBER[number]
+        folder = bench.row(method.folder)
+        if is_made(folder):
+            return method, store.open_run(folder)
+    return None
+
+
+def _section(manipulation: Manipulation, bench: Bench) -> Section | None:
+    views = read_views(*result_files(bench.out / FOLDER, manipulation.name))
+    if views is None:
+        return None
+    overall, changes = _overall(views), _by_change(manipulation, views)
+    body = (
+        environment()
+        .get_template("manipulation.html.j2")
+        .render(
+            name=manipulation.name,
+            lead=manipulation.lead,
+            tables=[overall, changes],
+            notes=_notes(views),
+            picture=_picture(views.picture),
+        )
+    )
+    notes = " ".join(_notes(views))
+    text = [manipulation.lead, "", *_lines(overall), "", notes, "", *_lines(changes)]
+    return Section(manipulation.title, Markup(body), "\n".join(text))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Printed text."""
+
+    corner: str
+    columns: list[str]
+    rows: dict[str, list[str]]
+
+
+def _overall(views: Views) -> _Table:
+    """All scores of every method, over all changes."""
+    found = {row["method"]: row for row in _rows(views, ALL)}
+    shown = [
+        name for name in COLUMNS if any(row[f"{name}_mean"] is not None for row in found.values())
+    ]
+    return _Table(
+        "Method",
+        [COLUMNS[name][0] for name in shown],
+        {METHODS[method]: [_score(row, name) for name in shown] for method, row in found.items()},
+    )
+
+
+def _by_change(manipulation: Manipulation, views: Views) -> _Table:
+    """The first score of every method under every change."""
+    score = next(iter(COLUMNS))
+    columns = [{row["method"]: row for row in _rows(views, name)} for name in manipulation.changes]
+    return _Table(
+        COLUMNS[score][0],
+        list(manipulation.changes.values()),
+        {
+            METHODS[method]: [_score(column[method], score, spread=False) for column in columns]
+            for method in columns[0]
+        },
+    )
+
+
+def _rows(views: Views, change: str) -> list[dict[str, Any]]:
+    return [row for row in views.table.to_pylist() if row["change"] == change]
+
+
+def _score(row: dict[str, Any], name: str, spread: bool = True) -> str:
+    mean, std, digits = row[f"{name}_mean"], row[f"{name}_std"], COLUMNS[name][1]
+    if mean is None:
+        return DASH
+    return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if spread else "")
+
+
+def _notes(views: Views) -> list[str]:
+    """How to read the scores."""
+    told = views.verification
+    return [
+        f"Means and standard deviations over {views.heads} heads.",
+        *([f"{views.left_out} heads have no result."] if views.left_out else []),
+        "L1 is on [0, 1]; lower is better but for SSIM. Identity is the distance of embeddings by "
+        f"a network that tells pairs of heads apart with an AUC of {told.auc:.3f} (same head "
+        f"{told.same:.2f}, different heads {told.different:.2f}, on heads it has not seen).",
+        f"“{METHODS['truth']}” and “{METHODS['other']}” under the same view and light show the "
+        "range of each score.",
+    ]
+
+
+def _lines(table: _Table) -> list[str]:
+    """As Markdown."""
+    head = [table.corner, *table.columns]
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join([name, *cells])} |" for name, cells in table.rows.items()),
+    ]
+
+
+def _picture(file: Path) -> str:
+    with Image.open(file) as image:
+        return data_uri(np.asarray(image.convert("RGB"), np.float32) / 255)

@@ -1,0 +1,98 @@
+"""Albedo from inputs: right where the input shows it, by symmetry where it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan2shape.pipeline import steps
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.geometry import normals_from_depth
+from gan2shape.pipeline.group import Group, Targets, new_group
+from gan2shape.pipeline.render import warp
+from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.stylegan2 import load_gan
+from gan2shape.pipeline.textures import albedo_from_input
+from gan2shape.schemas.config import CameraConfig, RunConfig
+from tests.pipeline.shapes import depth_map
+
+CAMERA = Camera.from_config(CameraConfig(size=64))
+LIGHT = torch.tensor([[0.0, 0.4, 0.3, 0.1]])
+
+
+def symmetric_albedo() -> Tensor:
+    """Smooth colours (1, 3, S, S), alike on both sides."""
+    line = torch.linspace(-1, 1, CAMERA.size)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    waves = [torch.cos(5 * x) * torch.sin(3 * y), torch.cos(3 * x + 0 * y), torch.sin(5 * y)]
+    return 0.5 * torch.stack(waves)[None]
+
+
+def corrected(yaw: float) -> tuple[Tensor, Tensor, Tensor]:
+    """True albedo, grey albedo corrected by an input seen under `yaw`, and the bump's normals."""
+    depth = depth_map("bump", CAMERA, 1).float()
+    normals, albedo = normals_from_depth(depth, CAMERA), symmetric_albedo()
+    view = torch.tensor([[0.0, yaw, 0.0, 0.0, 0.0, 0.0]])
+    grey = torch.zeros_like(albedo)
+    seen = warp(shade(albedo, normals, LIGHT), depth, view, CAMERA)
+    guess = warp(shade(grey, normals, LIGHT), depth, view, CAMERA)
+    found = albedo_from_input(
+        depth, normals, grey, view, guess, seen.image, torch.ones_like(depth), CAMERA
+    )
+    return albedo, found, normals
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.6, -0.6])
+def test_it_finds_what_the_input_shows_and_its_mirror_image(yaw: float) -> None:
+    albedo, found, _ = corrected(yaw)
+    inside = slice(6, -6)
+    error = (found - albedo)[..., inside, inside].abs()
+    assert error.mean() < 0.03
+    assert error.mean() < 0.12 * albedo[..., inside, inside].abs().mean()
+
+
+def test_what_nothing_shows_stays() -> None:
+    depth = depth_map("plane", CAMERA, 1).float()
+    normals, albedo = normals_from_depth(depth, CAMERA), symmetric_albedo()
+    view = torch.zeros(1, 6)
+    guess = warp(shade(albedo, normals, LIGHT), depth, view, CAMERA)
+    masks = torch.ones_like(depth)
+    masks[:, :32] = 0
+    white = torch.ones_like(albedo)
+    found = albedo_from_input(depth, normals, albedo, view, guess, white, masks, CAMERA)
+    torch.testing.assert_close(found[..., :30, :], albedo[..., :30, :])
+    assert (found[..., 34:-1, 1:-1] > albedo[..., 34:-1, 1:-1] + 0.1).all()
+
+
+def test_pseudo_samples_are_painted_where_the_settings_say_so() -> None:
+    gan = load_gan("heads64")
+    noise = torch.randn(2, gan.generator.style_dim, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        latents = gan.generator.mapping(noise)
+        images = gan.generator(latents).float().clamp(-1, 1).contiguous()
+    targets = Targets(["a", "b"], images, (images.mean(1) > -0.9).float(), latents)
+
+    def made(albedo: str) -> Group:
+        settings: dict[str, Any] = {
+            "networks": {"width": 8},
+            "view_prior": {"std": [0.0] * 6},
+            "optimization": {"pseudo_albedo": albedo, "feature_blocks": 1},
+            "precision": "float32",
+        }
+        return new_group(targets, gan, RunConfig.model_validate(settings))
+
+    plain, painted = (steps.Estimate(made(albedo)) for albedo in ("network", "input"))
+    assert plain.painted is plain.shapes
+    torch.testing.assert_close(painted.painted.depth, plain.shapes.depth)
+    index = torch.arange(2)
+    errors = []
+    for estimate in (plain, painted):
+        group = estimate.group
+        estimate.view = torch.zeros(2, 6)
+        seen = steps.render(group, estimate.painted, estimate.view, estimate.light)
+        errors.append((seen.image - images)[targets.masks[:, None].expand_as(images) > 0].abs())
+        assert estimate.pseudo_samples(index)[0].image.shape == images.shape
+    assert errors[1].mean() < 0.5 * errors[0].mean()
