@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline import steps
+from gan2shape.pipeline.calibration import calibrate_turns
 from gan2shape.pipeline.group import Group, group_state, restore_group
+from gan2shape.pipeline.updates import AllFailedError
 from gan2shape.schemas.config import Cycle, RunConfig, When
 
 OnProgress = Callable[[str, int, int], None]
@@ -118,7 +120,7 @@ def run_schedule(
         start = time.perf_counter()
         try:
             step.run(group, tick)
-        except steps.AllFailedError:
+        except AllFailedError:
             break
         finally:
             seconds = time.perf_counter() - start
@@ -155,6 +157,8 @@ def _albedo(
 def _project(group: Group, on_iteration: steps.OnIteration, *, iterations: int) -> None:
     steps.fit_encoder(group, iterations, on_iteration)
     steps.collect_samples(group)
+    if group.config.optimization.calibration:
+        calibrate_turns(group, group.config.optimization.calibration)
 
 
 def _views(group: Group, on_iteration: steps.OnIteration, *, iterations: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan2shape.pipeline import projection
 from gan2shape.pipeline.camera import Camera
@@ -20,6 +20,7 @@ from gan2shape.pipeline.render import Rendering, warp
 from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading, shade
 from gan2shape.pipeline.textures import albedo_from_input
+from gan2shape.pipeline.updates import adam, countdown, update
 
 OnIteration = Callable[[Tensor], None]
 """Called after every iteration with its mean loss (a detached scalar)."""
@@ -64,28 +65,21 @@ class Canonical:
         )
 
 
-_GO, _SKIP, _DONE = 0, 1, 2  # what an iteration comes to; the worst of all peers counts
-
-
-class AllFailedError(Exception):
-    """No image of the group is left to go on with."""
-
-
 def fit_ellipsoid(group: Group, on_iteration: OnIteration) -> None:
     """Step 0: regress every image's depth to the ellipsoid over its mask."""
     options = group.config.ellipsoid
     smooth = group.config.optimization.depth_smoothness
     wanted = ellipsoid_depth(group.targets.masks, group.camera, options)
-    optimizer = _adam(group, depth=group.networks.depth_net)
+    optimizer = adam(group, depth=group.networks.depth_net)
     optimizer.param_groups[0]["lr"] = options.learning_rate
-    for _ in _iterations(group, optimizer, options.iterations):
+    for _ in countdown(group, optimizer, options.iterations):
         index = group.draw(_batch(group))
         with autocast(group.device, group.config.precision):
             depth = group.networks.depth(group.targets.images[index])
         # The object is about 0.1 deep: the factor brings the error to the order of one.
         loss = (100 * (depth - wanted[index])).square().mean((1, 2))
         loss = loss + 100 * smooth * smoothness(depth)
-        on_iteration(_update(group, optimizer, index, loss))
+        on_iteration(update(group, optimizer, index, loss))
 
 
 def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnIteration) -> None:
@@ -93,8 +87,8 @@ def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnI
     networks, images = group.networks, group.targets.images
     held = Estimate(group)
     depth, normals = held.shapes.depth, held.shapes.normals
-    optimizer = _adam(group, albedo=networks.albedo_net)
-    for _ in _iterations(group, optimizer, iterations):
+    optimizer = adam(group, albedo=networks.albedo_net)
+    for _ in countdown(group, optimizer, iterations):
         index = group.draw(_batch(group))
         with autocast(group.device, group.config.precision):
             albedo = networks.albedo(images[index])
@@ -107,14 +101,14 @@ def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnI
             group.loss_masks(index),
             symmetric,
         )
-        on_iteration(_update(group, optimizer, index, loss))
+        on_iteration(update(group, optimizer, index, loss))
 
 
 def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> None:
     """Step 2: teach the encoder to project renderings of the shapes onto the GAN's images."""
     estimate = Estimate(group)
-    optimizer = _adam(group, encoder=group.encoder)
-    for _ in _iterations(group, optimizer, iterations):
+    optimizer = adam(group, encoder=group.encoder)
+    for _ in countdown(group, optimizer, iterations):
         index = group.draw(group.config.optimization.batch)
         pseudo, _ = estimate.pseudo_samples(index)
         with autocast(group.device, group.config.precision):
@@ -124,7 +118,7 @@ def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> Non
             loss = loss + group.features(image, pseudo.image, pseudo.mask)
         if group.config.latent.regularize:
             loss = loss + group.config.latent.norm_weight * offset.square().mean(1)
-        on_iteration(_update(group, optimizer, index, loss))
+        on_iteration(update(group, optimizer, index, loss))
 
 
 @torch.no_grad()
@@ -171,14 +165,14 @@ def fit_views(group: Group, iterations: int, on_iteration: OnIteration) -> None:
     This fixes the scale of rotations, which relief would otherwise trade against, and costs no
     rendering.
     """
-    optimizer = _adam(group, view=group.networks.view_net)
-    for _ in _iterations(group, optimizer, iterations):
+    optimizer = adam(group, view=group.networks.view_net)
+    for _ in countdown(group, optimizer, iterations):
         index, picks = _draw_samples(group)
         targets = _with_samples(group, index, picks)
         with autocast(group.device, group.config.precision):
             view = group.networks.view(targets)
         loss = _view_error(group, view, _samples(group).turns[index[:, None], picks])
-        on_iteration(_update(group, optimizer, index, loss))
+        on_iteration(update(group, optimizer, index, loss))
 
 
 def fit_shape(
@@ -193,14 +187,14 @@ def fit_shape(
     Pixels of a plain background weigh `background`, those of the object 1.
     """
     options, networks, samples = group.config.optimization, group.networks, _samples(group)
-    optimizer = _adam(
+    optimizer = adam(
         group,
         depth=networks.depth_net,
         albedo=networks.albedo_net,
         view=networks.view_net,
         light=networks.light_net,
     )
-    for _ in _iterations(group, optimizer, iterations):
+    for _ in countdown(group, optimizer, iterations):
         index, picks = _draw_samples(group)
         inputs, targets = group.targets.images[index], _with_samples(group, index, picks)
         seen = samples.weights(index, picks, background)
@@ -221,7 +215,7 @@ def fit_shape(
         shading = diffuse_shading(shapes.normals, light[::copies])  # (B, 1, S, S)
         loss = loss + options.depth_smoothness * smoothness(depth)
         loss = loss + options.shading_smoothness * smoothness(shading)
-        on_iteration(_update(group, optimizer, index, loss))
+        on_iteration(update(group, optimizer, index, loss))
 
 
 def latent_offset(group: Group, images: Tensor, index: Tensor) -> Tensor:
@@ -388,53 +382,6 @@ def _view_error(group: Group, view: Tensor, turns: Tensor) -> Tensor:
     error = ((found - turns[..., moves]) / std).abs().mean((1, 2))
     drift = ((view[:, 0].mean(0) - mean) / std).abs() - MEAN_VIEW_ERRORS / len(turns) ** 0.5
     return error + drift.relu().mean()
-
-
-def _update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: Tensor) -> Tensor:
-    """One optimiser step on the mean of per-image losses (B,), which is returned.
-
-    A loss that is not finite ends its image; the step is left out, since gradients would carry
-    the damage to the other images of the group, and by all peers alike.
-    """
-    finite = torch.isfinite(loss)
-    for bad in index[~finite].tolist():
-        group.fail(bad, "its loss is not finite")
-    verdict = _DONE if not len(group.active()) else _SKIP if not finite.all() else _GO
-    verdict = group.peers.worst(verdict, group.device)
-    if verdict == _DONE:
-        raise AllFailedError
-    mean = loss.mean()
-    if verdict == _GO:
-        optimizer.zero_grad(set_to_none=True)
-        mean.backward()
-        group.peers.average(p for part in optimizer.param_groups for p in part["params"])
-        optimizer.step()
-    return mean.detach()
-
-
-def _adam(group: Group, **networks: nn.Module) -> torch.optim.Adam:
-    """Adam over the networks named as in `LearningRates`, each with its own rate."""
-    options = group.config.optimization
-    return torch.optim.Adam(
-        [
-            {"params": network.parameters(), "lr": getattr(options.learning_rates, name)}
-            for name, network in networks.items()
-        ],
-        betas=options.betas,
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
-
-
-def _iterations(group: Group, optimizer: torch.optim.Optimizer, count: int) -> Iterator[int]:
-    """0 to count - 1, with the learning rates falling to zero over the last `decay` of them."""
-    rates = [float(part["lr"]) for part in optimizer.param_groups]
-    ramp = group.config.optimization.decay * count
-    for iteration in range(count):
-        share = min(1.0, (count - iteration) / ramp) if ramp else 1.0
-        for part, rate in zip(optimizer.param_groups, rates, strict=True):
-            part["lr"] = rate * share
-        yield iteration
 
 
 def _batch(group: Group) -> int:

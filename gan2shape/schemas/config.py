@@ -167,6 +167,10 @@ class OptimizationConfig(Settings):
     """Albedo of pseudo samples: the network's, as in the paper, or that corrected by the input
     where it is seen there, or its mirror image is. The network's is blurred and close to the
     average, and projected samples made from it show other people."""
+    calibration: Count = 0
+    """Iterations that teach a copy of the view network the known views of renderings. It then
+    tells how far projected samples follow the turns that were asked for, which the GAN does by a
+    part, and they count as turned so far. Not in the paper (0)."""
     symmetry_step1: When = "later_cycles"
     symmetry_step3: When = "always"
     learning_rates: LearningRates = LearningRates()

@@ -1,0 +1,80 @@
+"""How far projected samples are really turned.
+
+The GAN follows a rendering's yaw by most of it, its pitch by half, its roll hardly at all. Taken
+for turned as far as was asked, samples would teach the view network turns that they do not show,
+and step 3 a relief that is too shallow.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from gan2shape.pipeline.group import Group
+from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.renderings import response
+from gan2shape.pipeline.steps import Estimate
+from gan2shape.pipeline.updates import adam, countdown, update
+
+BATCH = 32
+RENDERINGS = 8
+"""Of every image that the taught network is tried on."""
+LEAST = 0.1
+"""Share of a turn that the network is taken to see in renderings, even if it sees less."""
+MOST = 1.2
+
+
+def calibrate_turns(group: Group, iterations: int) -> None:
+    """Scale the turns of the group's projected samples, axis by axis, to what they show.
+
+    A copy of the view network learns the known views of renderings in `iterations` steps. Its
+    response to turns of samples over that to turns of renderings is the factor.
+    """
+    samples = group.samples
+    if samples is None:
+        raise ValueError("there are no projected samples yet; step 2 collects them")
+    if group.peers.worst(int(not len(group.active())), group.device):
+        return
+    estimate = Estimate(group)
+    networks = _taught(group, estimate, iterations)
+    active = group.active()
+    turns, seen, asked, found = [], [], [], []
+    with torch.no_grad():
+        for image in active.tolist():
+            index = torch.full((RENDERINGS,), image, device=group.device)
+            pseudo, views = estimate.pseudo_samples(index)
+            turns.append(_centred(samples.turns[image]))
+            seen.append(_centred(_views(group, networks, samples.images[image].float())))
+            asked.append(_centred(views))
+            found.append(_centred(_views(group, networks, pseudo.image)))
+    followed = response(torch.cat(turns), torch.cat(seen)).gain
+    visible = response(torch.cat(asked), torch.cat(found)).gain
+    factor = (followed / visible.clamp_min(LEAST)).clamp(0, MOST)
+    samples.turns.mul_(factor)
+
+
+def _taught(group: Group, estimate: Estimate, iterations: int) -> ShapeNetworks:
+    """The group's networks with a view network that knows renderings."""
+    networks = copy.deepcopy(group.networks)
+    std = torch.tensor(group.config.view_prior.std, device=group.device)
+    moves = std > 0
+    optimizer = adam(group, view=networks.view_net)
+    for _ in countdown(group, optimizer, iterations):
+        index = group.draw(BATCH)
+        pseudo, views = estimate.pseudo_samples(index)
+        error = (_views(group, networks, pseudo.image) - views)[:, moves] / std[moves]
+        update(group, optimizer, index, error.square().mean(1))
+    return networks
+
+
+def _views(group: Group, networks: ShapeNetworks, images: Tensor) -> Tensor:
+    with autocast(group.device, group.config.precision):
+        return networks.view(images).float()
+
+
+def _centred(values: Tensor) -> Tensor:
+    """Without their mean: what an image's own view is off by is the same for all that it became."""
+    return values - values.mean(0)

@@ -1,0 +1,63 @@
+"""Optimiser steps of a group: of some of its networks, on losses of some of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from gan2shape.pipeline.group import Group
+
+_GO, _SKIP, _DONE = 0, 1, 2  # what an iteration comes to; the worst of all peers counts
+
+
+class AllFailedError(Exception):
+    """No image of the group is left to go on with."""
+
+
+def update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: Tensor) -> Tensor:
+    """One optimiser step on the mean of per-image losses (B,), which is returned.
+
+    A loss that is not finite ends its image; the step is left out, since gradients would carry
+    the damage to the other images of the group, and by all peers alike.
+    """
+    finite = torch.isfinite(loss)
+    for bad in index[~finite].tolist():
+        group.fail(bad, "its loss is not finite")
+    verdict = _DONE if not len(group.active()) else _SKIP if not finite.all() else _GO
+    verdict = group.peers.worst(verdict, group.device)
+    if verdict == _DONE:
+        raise AllFailedError
+    mean = loss.mean()
+    if verdict == _GO:
+        optimizer.zero_grad(set_to_none=True)
+        mean.backward()
+        group.peers.average(p for part in optimizer.param_groups for p in part["params"])
+        optimizer.step()
+    return mean.detach()
+
+
+def adam(group: Group, **networks: nn.Module) -> torch.optim.Adam:
+    """Adam over the networks named as in `LearningRates`, each with its own rate."""
+    options = group.config.optimization
+    return torch.optim.Adam(
+        [
+            {"params": network.parameters(), "lr": getattr(options.learning_rates, name)}
+            for name, network in networks.items()
+        ],
+        betas=options.betas,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+
+
+def countdown(group: Group, optimizer: torch.optim.Optimizer, count: int) -> Iterator[int]:
+    """0 to count - 1, with the learning rates falling to zero over the last `decay` of them."""
+    rates = [float(part["lr"]) for part in optimizer.param_groups]
+    ramp = group.config.optimization.decay * count
+    for iteration in range(count):
+        share = min(1.0, (count - iteration) / ramp) if ramp else 1.0
+        for part, rate in zip(optimizer.param_groups, rates, strict=True):
+            part["lr"] = rate * share
+        yield iteration

@@ -1,0 +1,69 @@
+"""Turns of samples: found from what the samples show, whatever was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from gan2shape.pipeline import calibration
+from gan2shape.pipeline.calibration import calibrate_turns
+from gan2shape.pipeline.group import Group, Targets, new_group
+from gan2shape.pipeline.pretrained import load_pretrained
+from gan2shape.pipeline.renderings import rendered_samples
+from gan2shape.pipeline.stylegan2 import load_gan
+from gan2shape.schemas.config import load_config
+
+SETTINGS: dict[str, Any] = {
+    "optimization.projected_samples": 12,
+    "optimization.learning_rates.view": 0.0005,
+    "view_prior.std": [0.08, 0.32, 0.06, 0.0, 0.0, 0.0],
+    "precision": "float32",
+}
+
+
+@pytest.fixture
+def group() -> Group:
+    gan, networks = load_gan("heads64"), load_pretrained("heads64")
+    noise = torch.randn(4, gan.generator.style_dim, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        latents = gan.generator.mapping(noise)
+        images = gan.generator(latents).float().clamp(-1, 1).contiguous()
+    masks = (images.mean(1) > -0.9).float()
+    config = load_config("heads64-refine", SETTINGS | {"networks": networks.networks.model_dump()})
+    return new_group(Targets(list("abcd"), images, masks, latents), gan, config, None, networks)
+
+
+def test_turns_are_those_that_samples_show(group: Group) -> None:
+    before = {name: value.clone() for name, value in group.networks.state_dict().items()}
+    group.samples = rendered_samples(group)
+    true = group.samples.turns.clone()
+    asked = torch.tensor([2.0, 1.5, 1.0, 1.0, 1.0, 1.0])
+    group.samples.turns.mul_(asked)  # renderings that stay behind what they were asked for
+    calibrate_turns(group, 40)
+    moves = slice(0, 3)
+    found = group.samples.turns[..., moves].flatten(0, 1).std(0)
+    wanted = true[..., moves].flatten(0, 1).std(0)
+    assert (found / wanted).tolist() == pytest.approx([1.0] * 3, abs=0.4)
+    assert (found / wanted)[1].item() == pytest.approx(1.0, abs=0.25)
+    assert torch.isfinite(group.samples.turns).all()
+    for name, value in group.networks.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_what_samples_do_not_follow_is_no_turn(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group.samples = rendered_samples(group)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    group.samples.turns.copy_(group.samples.turns[:, order])  # turns of others
+    before = group.samples.turns[..., 1].std()
+    monkeypatch.setattr(calibration, "RENDERINGS", 12)
+    calibrate_turns(group, 30)
+    assert group.samples.turns[..., 1].std() < 0.5 * before
+
+
+def test_it_needs_samples(group: Group) -> None:
+    with pytest.raises(ValueError, match="no projected samples yet"):
+        calibrate_turns(group, 1)
