@@ -863,6 +863,15 @@ def baseline() -> None:
     """Train what the method is compared with."""
 
 
+_networks_of_its_own = [
+    click.option("--size", type=int, default=64, show_default=True, help="Width and height."),
+    click.option(
+        "--width",
+        type=click.IntRange(min=1),
+        help="Channels of the networks' first layers. [default: 4096 / size, the paper's]",
+    ),
+]
+
 _training = [
     click.argument("source", metavar="FOLDER"),
     click.option(
@@ -872,7 +881,6 @@ _training = [
         metavar="DIR",
         help="Training directory; one that holds this training goes on with it.",
     ),
-    click.option("--size", type=int, default=64, show_default=True, help="Width and height."),
     click.option(
         "--images",
         type=click.IntRange(min=1),
@@ -880,11 +888,6 @@ _training = [
         show_default=True,
         metavar="N",
         help="Budget: how many images to show.",
-    ),
-    click.option(
-        "--width",
-        type=click.IntRange(min=1),
-        help="Channels of the networks' first layers. [default: 4096 / size, the paper's]",
     ),
     click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True),
     click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate."),
@@ -927,14 +930,45 @@ _training = [
 ]
 
 
-def _with_training(command: Any) -> Any:
-    for option in reversed(_training):
-        command = option(command)
-    return command
+_likeness = [
+    click.option(
+        "--gan",
+        metavar="WEIGHTS",
+        help="Compare images by the features of this GAN's discriminator: a file or a packaged "
+        "name.",
+    ),
+    click.option(
+        "--lpips",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Compare them by VGG16's features, as the paper does: VGG16-LPIPS weights. Without "
+        "either option the perceptual loss is left out.",
+    ),
+]
+
+
+def _warm_up(default: int, what: str) -> Any:
+    return click.option(
+        "--warm-up",
+        type=click.IntRange(min=0),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=what,
+    )
+
+
+def _with(*options: Any) -> Any:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @baseline.command("supervised")
-@_with_training
+@_with(*_training, *_networks_of_its_own)
 def baseline_supervised(**options: Any) -> None:
     """Teach the depth network with the true depth of FOLDER's images.
 
@@ -952,33 +986,15 @@ def baseline_supervised(**options: Any) -> None:
 
 
 @baseline.command("unsup3d")
-@_with_training
+@_with(*_training, *_networks_of_its_own)
 @click.option(
     "--symmetry/--no-symmetry",
     default=True,
     show_default=True,
     help="Reconstruct images from the mirrored shape too.",
 )
-@click.option(
-    "--warm-up",
-    type=click.IntRange(min=0),
-    default=8_000,
-    show_default=True,
-    metavar="N",
-    help="Images before depth and view begin to learn, some 125 batches; 0 in the paper.",
-)
-@click.option(
-    "--gan",
-    metavar="WEIGHTS",
-    help="Compare images by the features of this GAN's discriminator: a file or a packaged name.",
-)
-@click.option(
-    "--lpips",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Compare them by VGG16's features, as the paper does: VGG16-LPIPS weights. Without either "
-    "option the perceptual loss is left out.",
-)
+@_warm_up(8_000, "Images before depth and view begin to learn, some 125 batches; 0 in the paper.")
+@_with(*_likeness)
 def baseline_unsup3d(
     symmetry: bool, warm_up: int, gan: str | None, lpips: Path | None, **options: Any
 ) -> None:
@@ -998,14 +1014,48 @@ def baseline_unsup3d(
     _train_baseline(settings, gan=gan, lpips=lpips, **options)
 
 
+@cli.command("finetune")
+@_with(*_training)
+@click.option(
+    "--networks",
+    required=True,
+    metavar="NETWORKS",
+    help="Networks to go on from: a file that 'gan2shape pretrain' wrote, or a packaged name.",
+)
+@_warm_up(2_000, "Images before the depth begins to learn, while confidence does.")
+@_with(*_likeness)
+def finetune_command(
+    networks: str, warm_up: int, gan: str | None, lpips: Path | None, **options: Any
+) -> None:
+    """Teach pretrained networks what tells one image from another, on many images.
+
+    The networks learn by Unsup3d's losses, which need neither latents nor projected samples, so
+    that thousands of images take little time; views stay as they were found with the GAN. Give the
+    same command again to go on after an interruption, with a larger --images to go on after the
+    end. DIR/networks.safetensors is what 'gan2shape reconstruct --networks' takes.
+
+    \b
+    Examples:
+      gan2shape finetune photos/ --networks networks/networks.safetensors --gan gan.pt --out tuned
+      gan2shape finetune heads/ --networks heads64 --gan heads64 --batch 16 --decay 0.5 \\
+          --images 120000 --out tuned
+      gan2shape reconstruct test/ --gan heads64 --preset heads64-forward \\
+          --networks tuned/networks.safetensors --out run
+    """
+    settings = {"method": "finetune", "warm_up": warm_up}
+    _train_baseline(settings, networks=networks, gan=gan, lpips=lpips, **options)
+
+
 def _train_baseline(settings: dict[str, Any], **options: Any) -> None:
     from gan2shape.jobs.baselines import request, train
     from gan2shape.jobs.pretrain_show import steps_display
 
     same = ("images", "batch", "decay", "mirror", "seed", "precision")
     settings |= {name: options.pop(name) for name in same}
-    settings |= {"learning_rate": options.pop("lr"), "camera": {"size": options.pop("size")}}
-    settings |= {"networks": {"width": options.pop("width")}}
+    settings |= {"learning_rate": options.pop("lr")}
+    if "size" in options:
+        settings |= {"camera": {"size": options.pop("size")}}
+        settings |= {"networks": {"width": options.pop("width")}}
     out = options["out"]
     asked = request(settings=settings, **options)
     sentence = f"stopped; a checkpoint is in {out}; the same command goes on"

@@ -1,4 +1,4 @@
-"""Train a baseline of the paper's table on a folder of images.
+"""Train a baseline of the paper's table, or our own last word, on a folder of images.
 
 The training directory:
 
@@ -32,16 +32,17 @@ from gan2shape.jobs.pretrain_show import SHOWN, Note, Show, write_sheet
 from gan2shape.jobs.processes import tune_allocator
 from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_rows
 from gan2shape.jobs.truth_data import Examples, true_dataset
-from gan2shape.pipeline.baselines import supervised, unsup3d
+from gan2shape.pipeline.baselines import finetune, supervised, unsup3d
 from gan2shape.pipeline.baselines.training import Batch, Trainer
 from gan2shape.pipeline.lpips import load_lpips
-from gan2shape.pipeline.pretrained import pretrained_bytes
+from gan2shape.pipeline.pretrained import check_gan, load_pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest, load_gan
 from gan2shape.pipeline.stylegan2.training import batches
 from gan2shape.schemas.baseline_training import (
     CHANGEABLE,
+    AnyBaseline,
+    FinetuneConfig,
     SupervisedConfig,
-    Unsup3dConfig,
     baseline_config,
 )
 from gan2shape.schemas.errors import UserError
@@ -57,7 +58,9 @@ class Request:
 
     source: str
     out: Path
-    config: SupervisedConfig | Unsup3dConfig
+    config: AnyBaseline
+    networks: str | None = None
+    """What finetuning starts from."""
     gan: str | None = None
     """Its discriminator's features compare images in the perceptual loss of Unsup3d."""
     lpips: Path | None = None
@@ -81,9 +84,13 @@ def request(
 ) -> Request:
     """Check the settings, choose the device, prepare this process for the work.
 
-    `options` are the other fields of the request. Raises `ConfigError` or `ClusterError` (a GPU
-    that is not there).
+    `options` are the other fields of the request; `networks` among them decide the settings of the
+    same name and the camera. Raises `ConfigError`, `PretrainedError` or `ClusterError` (a GPU that
+    is not there).
     """
+    if options.get("networks"):
+        initial = load_pretrained(options["networks"])
+        settings |= {"networks": initial.networks, "camera": initial.camera}
     config = baseline_config(settings)
     on = "cuda" if visible_gpus(device) else "cpu"
     tune_allocator()
@@ -119,8 +126,10 @@ def _train(request: Request, show: Show, note: Note) -> None:
         "perceptual": perceptual,
         "settings": request.config.model_dump(mode="json"),
     }
+    if trainer.initial is not None:
+        record["networks"] = trainer.initial.sha256
     _check_record(out, record)
-    if perceptual is None and request.config.method == "unsup3d":
+    if perceptual is None and request.config.method != "supervised":
         note("without a perceptual loss: --lpips or --gan would give one")
     examples = _examples(request, note)
     checkpoints = Checkpoints(out, json.dumps(_fixed(record), sort_keys=True))
@@ -139,17 +148,28 @@ def _trainer(request: Request) -> tuple[Trainer, dict[str, str] | None]:
     config = request.config
     if isinstance(config, SupervisedConfig):
         return supervised.trainer(config, request.device), None
+    features, about = _features(request)
+    if isinstance(config, FinetuneConfig):
+        assert request.networks is not None
+        initial = load_pretrained(request.networks)
+        if request.gan is not None:
+            check_gan(initial, load_gan(request.gan))
+        return finetune.trainer(config, initial, features, request.device), about
+    return unsup3d.trainer(config, features, request.device), about
+
+
+def _features(request: Request) -> tuple[unsup3d.Features | None, dict[str, str] | None]:
+    """What the perceptual loss compares images by, and what it is."""
     if request.lpips is not None:
-        features = unsup3d.vgg_features(load_lpips(request.lpips).to(request.device))
+        network = load_lpips(request.lpips).to(request.device)
         about = {"network": "vgg16", "sha256": file_digest(request.lpips)}
-    elif request.gan is not None:
+        return unsup3d.vgg_features(network), about
+    if request.gan is not None:
         gan = load_gan(request.gan)
         assert gan.discriminator is not None  # load_gan sees to it
-        features = unsup3d.discriminator_features(gan.discriminator.to(request.device))
         about = {"network": "discriminator", "sha256": gan.sha256}
-    else:
-        return unsup3d.trainer(config, None, request.device), None
-    return unsup3d.trainer(config, features, request.device), about
+        return unsup3d.discriminator_features(gan.discriminator.to(request.device)), about
+    return None, None
 
 
 def _examples(request: Request, note: Note) -> Examples:
@@ -180,7 +200,8 @@ def _check_record(out: Path, record: dict[str, Any]) -> None:
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:
     """What stays the same when a training goes on."""
     settings = {k: v for k, v in record["settings"].items() if k not in CHANGEABLE}
-    return {**settings, "perceptual": record["perceptual"]}
+    origin = {name: record[name] for name in ("perceptual", "networks") if name in record}
+    return settings | {"perceptual": None} | origin
 
 
 def _judge(

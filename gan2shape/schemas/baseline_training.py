@@ -1,4 +1,4 @@
-"""What `gan2shape baseline` is told to do."""
+"""What `gan2shape baseline` and `gan2shape finetune` are told to do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class _BaselineConfig(Settings):
-    """What both baselines have: networks, budget, Adam. The defaults are Unsup3d's."""
+    """What all of them have: networks, budget, Adam. The defaults are Unsup3d's."""
 
     camera: CameraConfig = CameraConfig()
     networks: NetworkConfig = NetworkConfig()
@@ -49,11 +49,9 @@ class Unsup3dNetworkConfig(NetworkConfig):
     max_shift_z: float = Field(default=0.1, ge=0)
 
 
-class Unsup3dConfig(_BaselineConfig):
-    """Wu et al., CVPR 2020: shape from single images, by symmetry and shading."""
+class ReconstructionConfig(_BaselineConfig):
+    """The losses of Wu et al., CVPR 2020: images reconstructed by symmetry and shading."""
 
-    method: Literal["unsup3d"] = "unsup3d"
-    networks: Unsup3dNetworkConfig = Unsup3dNetworkConfig()
     symmetric: bool = True
     """Reconstruct from the mirrored depth and albedo too."""
     flip_weight: Weight = 0.5
@@ -64,14 +62,28 @@ class Unsup3dConfig(_BaselineConfig):
     would otherwise learn first to tilt out of the light, and is slow to come back."""
 
 
-BaselineConfig = Annotated[SupervisedConfig | Unsup3dConfig, Field(discriminator="method")]
-_ADAPTER: TypeAdapter[SupervisedConfig | Unsup3dConfig] = TypeAdapter(BaselineConfig)
+class Unsup3dConfig(ReconstructionConfig):
+    """Unsup3d: shape from single images, from random networks."""
+
+    method: Literal["unsup3d"] = "unsup3d"
+    networks: Unsup3dNetworkConfig = Unsup3dNetworkConfig()
+
+
+class FinetuneConfig(ReconstructionConfig):
+    """Pretrained networks, taught by Unsup3d's losses what tells one image from another."""
+
+    method: Literal["finetune"] = "finetune"
+
+
+AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
+BaselineConfig = Annotated[AnyBaseline, Field(discriminator="method")]
+_ADAPTER: TypeAdapter[AnyBaseline] = TypeAdapter(BaselineConfig)
 
 CHANGEABLE = ("images", "batch", "learning_rate", "decay", "precision", "renderer")
 """Settings that may change when a training goes on."""
 
 
-def baseline_config(values: dict[str, Any]) -> SupervisedConfig | Unsup3dConfig:
+def baseline_config(values: dict[str, Any]) -> AnyBaseline:
     """Check settings; raises `ConfigError` with one sentence that names the setting."""
     try:
         return _ADAPTER.validate_python(values)

@@ -47,14 +47,14 @@ class Recipe(Settings):
     """With symmetry and without."""
     pretrain: PretrainRecipe
     """What rows 5 to 10 start from, except row 7."""
+    finetune: dict[str, Any] = Field(default_factory=dict)
+    """From there to row 10."""
     forward: RunRecipe
-    """Rows of one forward pass: 1, 4, 7 and 9."""
+    """Rows of one forward pass: 1, 4, 7, 9 and 10."""
     refine: RunRecipe
     """The method itself: rows 5, 6 and 8."""
-    best: RunRecipe
-    """Row 10."""
 
-    @field_validator("supervised", "unsup3d")
+    @field_validator("supervised", "unsup3d", "finetune")
     @classmethod
     def _left_to_the_rows(cls, value: dict[str, Any]) -> dict[str, Any]:
         fixed = {"method", "symmetric", "seed", "camera"} & set(value)
@@ -78,7 +78,7 @@ def load_recipe(text: str, name: str, source: str) -> Recipe:
         where = ".".join([name, *map(str, first["loc"])])
         problem = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
         raise ConfigError(f"{source}: {where}: {problem.removeprefix('Value error, ')}.") from error
-    for method in ("supervised", "unsup3d"):
+    for method in ("supervised", "unsup3d", "finetune"):
         baseline_config({"method": method} | getattr(recipe, method))
     return recipe
 

@@ -29,10 +29,12 @@ from gan2shape.jobs.training_loop import read_rows
 from gan2shape.jobs.truth import load_truth
 from gan2shape.jobs.truth_data import true_dataset
 from gan2shape.pipeline.lpips import Lpips
-from gan2shape.pipeline.pretrained import load_pretrained
+from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
+from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.baseline_training import baseline_config
 from gan2shape.schemas.config import CameraConfig, ConfigError, load_config
 from gan2shape.schemas.errors import UserError
+from tests.networks import tiny_networks
 
 HEADS = Path(__file__).parents[2] / "examples" / "heads64"
 
@@ -288,3 +290,50 @@ def test_the_commands(
     assert code == 1
     assert "camera: size must be a power of two" in said
     assert not (tmp_path / "x").exists()
+
+
+def test_finetuning_goes_on_from_networks(
+    heads: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["gan2shape", "finetune", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out + captured.err
+
+    gan = load_gan("heads64")
+    initial = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
+    file = tmp_path / "initial.safetensors"
+    file.write_bytes(pretrained_bytes(initial))
+    out = tmp_path / "out"
+    small = [*("--images", "8", "--batch", "4", "--threads", "1", "--warm-up", "4", "--lr", "0.01")]
+    asked = [str(heads), "--networks", str(file), "--gan", "heads64", "--out", str(out), *small]
+    code, said = command(*asked)
+    assert (code, said.strip().splitlines()[-1]) == (0, str(out / NETWORKS))
+    tuned = load_pretrained(out / NETWORKS)
+    assert tuned.networks == initial.networks
+    assert tuned.gan_sha256 == gan.sha256
+    same = {
+        name.split(".")[0]
+        for name, value in initial.parameters.items()
+        if torch.equal(value.half(), tuned.parameters[name].half())
+    }
+    assert {"view_net", "encoder"} <= same
+    assert "depth_net" not in same
+    assert "going on after 8 images" in command(*asked)[1]
+    file.write_bytes(pretrained_bytes(tuned))
+    code, said = command(*asked)
+    assert code == 1
+    assert "holds a training with other networks" in said
+    file.write_bytes(pretrained_bytes(replace(initial, gan_sha256="0" * 64)))
+    code, said = command(*asked[: -len(small)], *small, "--out", str(tmp_path / "new"))
+    assert code == 1
+    assert "were trained with another GAN" in said
+    code, said = command(str(heads), "--out", str(out), "--networks", str(tmp_path / "none"))
+    assert (code, "There is no networks file" in said) == (1, True)
+    code, said = command("--help")
+    assert (code, "Examples" in said) == (0, True)

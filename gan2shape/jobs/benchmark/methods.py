@@ -25,8 +25,10 @@ class TrainingKind:
     """Networks that rows start from, and what sets their training apart from its kind's recipe."""
 
     name: str
-    recipe: Literal["supervised", "unsup3d", "pretrain"]
+    recipe: Literal["supervised", "unsup3d", "pretrain", "finetune"]
     overrides: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    """The training whose networks it goes on from."""
 
 
 NO_REGULARISATION = {"latent.regularize": False}
@@ -39,6 +41,7 @@ TRAININGS = {
         TrainingKind("unsup3d", "unsup3d", {"symmetric": True}),
         TrainingKind("unsup3d-no-symmetry", "unsup3d", {"symmetric": False}),
         TrainingKind("pretrain", "pretrain"),
+        TrainingKind("finetune", "finetune", start="pretrain"),
         TrainingKind("pretrain-no-regularisation", "pretrain", NO_REGULARISATION),
         TrainingKind("pretrain-no-symmetry", "pretrain", NO_SYMMETRY),
     )
@@ -57,7 +60,7 @@ class Method:
     """What the paper prints for it, on its own faces."""
     training: str | None = None
     """The one of `TRAININGS` whose networks the run starts from."""
-    recipe: Literal["forward", "refine", "best"] | None = None
+    recipe: Literal["forward", "refine"] | None = None
     """Where the run's settings come from; `None` for rows that need no run."""
     overrides: dict[str, Any] = field(default_factory=dict)
     short: str = ""
@@ -116,7 +119,7 @@ METHODS = (
         *(None, "pretrain", "forward"),
         short="One forward pass",
     ),
-    Method(10, "Our best", "best", "Y", None, "pretrain", "best"),
+    Method(10, "Our best", "best", "Y", None, "finetune", "forward"),
 )
 BY_NUMBER = {method.number: method for method in METHODS}
 

@@ -27,9 +27,9 @@ from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.splits import split_seeds
 from gan2shape.schemas.assets import NETWORKS_FILE, PRIORS_FILE, asset_names
-from gan2shape.schemas.baseline_training import SupervisedConfig, Unsup3dConfig, baseline_config
+from gan2shape.schemas.baseline_training import AnyBaseline, baseline_config
 from gan2shape.schemas.benchmark import Recipe
-from gan2shape.schemas.config import RunConfig, plain_digest
+from gan2shape.schemas.config import NetworkConfig, RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 
 CATEGORY = "heads64"
@@ -84,13 +84,15 @@ class Training:
     """Networks that are trained once, and all that decides them."""
 
     kind: TrainingKind
-    config: SupervisedConfig | Unsup3dConfig | RunConfig
+    config: AnyBaseline | RunConfig
     """With the priors' settings in it."""
     heads: HeadSet
     """What it may learn from."""
     limit: int | None = None
     """It takes the first ones alone."""
     gan: Weights | None = None
+    start: Training | Weights | None = None
+    """Networks that it goes on from: trained here, or packaged."""
     version: str = metadata.version("gan2shape")
 
     @property
@@ -100,7 +102,7 @@ class Training:
     @property
     def origin(self) -> dict[str, Any]:
         """What the key is made from."""
-        return {
+        origin = {
             "kind": self.name,
             "settings": self.config.model_dump(mode="json"),
             "heads": vars(self.heads),
@@ -108,6 +110,7 @@ class Training:
             "gan": self.gan and self.gan.sha256,
             "version": self.version,
         }
+        return origin if self.start is None else origin | {"start": _key(self.start)}
 
     @property
     def key(self) -> str:
@@ -117,6 +120,11 @@ class Training:
     def folder(self) -> str:
         """Its name in the cache."""
         return f"{self.name}-{self.key[:KEY_SHOWN]}"
+
+    @property
+    def chain(self) -> tuple[Training, ...]:
+        """Itself, after the trainings that it goes on from."""
+        return (*self.start.chain, self) if isinstance(self.start, Training) else (self,)
 
     def __str__(self) -> str:
         limit = f", the first {self.limit}" if self.limit else ""
@@ -136,12 +144,11 @@ class Row:
 
     @property
     def key(self) -> str:
-        start = self.start
         return plain_digest(
             {
                 "row": self.method.number,
                 "settings": self.config.model_dump(mode="json"),
-                "networks": start.key if isinstance(start, Training) else start.sha256,
+                "networks": _key(self.start),
                 "heads": self.heads.key,
                 "gan": self.gan.sha256,
             }
@@ -151,6 +158,11 @@ class Row:
         start = self.start
         source = start.folder if isinstance(start, Training) else f"packaged {start.path}"
         return f"row {self.method.label}: {self.config.name} from {source}"
+
+
+def _key(start: Training | Weights) -> str:
+    """What tells networks from others."""
+    return start.key if isinstance(start, Training) else start.sha256
 
 
 @dataclass(frozen=True)
@@ -169,7 +181,7 @@ class Plan:
     def trainings(self) -> tuple[Training, ...]:
         """Those that the rows need, each once, in their order."""
         starts = [row.start for row in self.rows if isinstance(row.start, Training)]
-        return tuple({start.key: start for start in starts}.values())
+        return tuple({each.key: each for start in starts for each in start.chain}.values())
 
     def lines(self) -> Iterator[str]:
         """The parts, one sentence each."""
@@ -196,13 +208,18 @@ def make_plan(request: Request) -> Plan:
     methods = [BY_NUMBER[n] for n in request.rows if n not in (CONSTANT, AVERAGE)]
     packaged = _packaged(gan, recipe.forward.config(request.seed, priors), request)
     rows = []
+
+    def start(kind: TrainingKind) -> Training | Weights:
+        if packaged is not None and kind.name == "pretrain":
+            return packaged
+        before = start(TRAININGS[kind.start]) if kind.start else None
+        return _training(kind, request, train_heads, weights, priors, before)
+
     for method in methods:
         assert method.recipe is not None  # only those of CONSTANT and AVERAGE have none
         assert method.training is not None
         config = getattr(recipe, method.recipe).config(request.seed, priors, method.overrides)
-        trained = _training(TRAININGS[method.training], request, train_heads, weights, priors)
-        start = packaged if packaged is not None and method.training == "pretrain" else trained
-        rows.append(Row(method, config, start, heads, weights))
+        rows.append(Row(method, config, start(TRAININGS[method.training]), heads, weights))
     return Plan(heads, train_heads, tuple(rows), weights, priors)
 
 
@@ -221,7 +238,12 @@ def _packaged(gan: Gan, config: RunConfig, request: Request) -> Weights | None:
 
 
 def _training(
-    kind: TrainingKind, request: Request, heads: HeadSet, gan: Weights, priors: str | None
+    kind: TrainingKind,
+    request: Request,
+    heads: HeadSet,
+    gan: Weights,
+    priors: str | None,
+    start: Training | Weights | None,
 ) -> Training:
     recipe = request.recipe
     if kind.recipe == "pretrain":
@@ -229,6 +251,14 @@ def _training(
         return Training(kind, config, heads, recipe.pretrain.heads, gan)
     settings = getattr(recipe, kind.recipe) | kind.overrides
     settings |= {"method": kind.recipe, "seed": request.seed, "camera": {"size": heads.size}}
-    # Supervised networks never meet the GAN; Unsup3d compares images by its features.
+    if start is not None:
+        settings["networks"] = _network_settings(start)
+    # Supervised networks never meet the GAN; the others compare images by its features.
     features = None if kind.recipe == "supervised" else gan
-    return Training(kind, baseline_config(settings), heads, gan=features)
+    return Training(kind, baseline_config(settings), heads, gan=features, start=start)
+
+
+def _network_settings(start: Training | Weights) -> NetworkConfig:
+    if isinstance(start, Training):
+        return start.config.networks
+    return load_pretrained(start.path).networks

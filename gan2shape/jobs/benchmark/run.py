@@ -15,7 +15,7 @@ from gan2shape.jobs.benchmark.record import Bench, add_row, begin, open_bench
 from gan2shape.jobs.benchmark.report import write_benchmark
 from gan2shape.jobs.benchmark.rows import is_made, make_row
 from gan2shape.jobs.benchmark.sections import Experiment
-from gan2shape.jobs.benchmark.trainings import networks_file, train
+from gan2shape.jobs.benchmark.trainings import networks_path, train
 from gan2shape.jobs.files import only_process, storage_error
 from gan2shape.jobs.runs import Execution
 from gan2shape.schemas.errors import UserError
@@ -74,9 +74,12 @@ def parts(plan: Plan, bench: Bench, execution: Execution, display: Display) -> l
     for row in plan.rows:
         start, made = row.start, is_made(bench.row(row.method.folder))
         # A finished row needs its networks no more, wherever the cache has gone.
-        if isinstance(start, Training) and start.key not in begun and not made:
-            begun.add(start.key)
-            found.append(Part(str(start), partial(_train, start, bench, execution, display)))
+        needed = start.chain if isinstance(start, Training) and not made else ()
+        for training in needed:
+            if training.key not in begun:
+                begun.add(training.key)
+                do = partial(_train, training, bench, execution, display)
+                found.append(Part(str(training), do))
         found.append(Part(str(row), partial(_row, row, plan, bench.out, execution, display)))
     for experiment in experiments.EXPERIMENTS:
         do = partial(_experiment, experiment, bench.out, execution, display)
@@ -103,15 +106,9 @@ def _train(training: Training, bench: Bench, execution: Execution, display: Disp
 
 def _row(row: Row, plan: Plan, out: Path, execution: Execution, display: Display) -> bool:
     bench = add_row(open_bench(out), row)
-    folder, networks = bench.row(row.method.folder), _networks(row, bench)
+    folder, networks = bench.row(row.method.folder), networks_path(bench.cache, row.start)
     with display.run() as show:
         return make_row(row, folder, bench.heads, networks, execution, plan.priors, show)
-
-
-def _networks(row: Row, bench: Bench) -> str:
-    """What the row's run starts from, as its option takes it."""
-    start = row.start
-    return str(networks_file(bench.cache, start)) if isinstance(start, Training) else start.path
 
 
 def _experiment(experiment: Experiment, out: Path, execution: Execution, display: Display) -> bool:

@@ -19,6 +19,7 @@ from gan2shape.jobs.benchmark.plan import Training
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.processes import plan_processes, tune_allocator
 from gan2shape.jobs.runs import Execution
+from gan2shape.jobs.store import Weights
 from gan2shape.schemas.config import RunConfig
 
 Show = Callable[[str, int, int], None]
@@ -40,6 +41,11 @@ class Record:
 def networks_file(cache: Path, training: Training) -> Path:
     """Where the training leaves its networks."""
     return cache / training.folder / NETWORKS
+
+
+def networks_path(cache: Path, start: Training | Weights) -> str:
+    """Networks as the options of runs and trainings take them: a file, or a packaged name."""
+    return str(networks_file(cache, start)) if isinstance(start, Training) else start.path
 
 
 def read_record(cache: Path, folder: str) -> Record:
@@ -109,6 +115,7 @@ def _baseline(
         device=execution.device,
         threads=execution.threads,
         gan=training.gan and training.gan.path,
+        networks=training.start and networks_path(cache, training.start),
     )
 
 

@@ -1,9 +1,9 @@
-"""What the two learnt baselines share: batches in, networks out."""
+"""What the learnt baselines share: batches in, networks out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,9 +17,7 @@ from gan2shape.pipeline.pretrained import Pretrained, parameters_of
 from gan2shape.pipeline.render import Rendering, warp
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.stylegan2.training import INITIAL, spread_seed
-from gan2shape.schemas.baseline_training import SupervisedConfig, Unsup3dConfig
-
-Config = SupervisedConfig | Unsup3dConfig
+from gan2shape.schemas.baseline_training import AnyBaseline
 
 
 @dataclass(frozen=True)
@@ -83,12 +81,16 @@ class Trainer:
 
     def __init__(
         self,
-        config: Config,
+        config: AnyBaseline,
         make: Callable[[], tuple[ShapeNetworks, Objective]],
         device: torch.device | str = "cpu",
+        initial: Pretrained | None = None,
     ) -> None:
-        """`make` makes the networks to train and their objective, seeded by the settings' seed."""
+        """`make` makes the networks to train and their objective, seeded by the settings' seed;
+        what else the `initial` networks have, if they come from some, is kept as it is.
+        """
         self.config = config
+        self.initial = initial
         self.device = torch.device(device)
         self.images = 0
         with torch.random.fork_rng(devices=[]):
@@ -144,10 +146,12 @@ class Trainer:
         return depth_metrics(seen.depth, seen.mask, truth, inside.to(truth), camera)
 
     def networks(self) -> Pretrained:
-        """The networks as they stand, which serve every GAN."""
-        return Pretrained(
-            parameters_of(self.shape_networks), self.config.networks, self.config.camera
-        )
+        """The networks as they stand; without initial ones they serve every GAN."""
+        trained = parameters_of(self.shape_networks)
+        if self.initial is not None:
+            parameters = self.initial.parameters | trained
+            return replace(self.initial, parameters=parameters, sha256="", source="")
+        return Pretrained(trained, self.config.networks, self.config.camera)
 
     def state(self) -> dict[str, Any]:
         """All that `step` changes, as plain values and tensors."""

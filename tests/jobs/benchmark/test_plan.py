@@ -47,8 +47,13 @@ def test_rows_differ_in_what_they_are_about_and_in_nothing_else(whole: Plan) -> 
     rows = {row.method.number: row for row in whole.rows}
     assert sorted(rows) == [1, 4, 5, 6, 7, 8, 9, 10]
     starts = {number: row.start for number, row in rows.items()}
-    assert starts[6] == starts[9] == starts[10]
-    assert len(whole.trainings) == 6
+    assert starts[6] == starts[9]
+    last = starts[10]
+    assert isinstance(last, Training)
+    assert last.chain == (starts[6], last)
+    assert last.config.networks.model_dump() == config_of(starts[6]).networks.model_dump()
+    assert rows[10].config == rows[9].config
+    assert len(whole.trainings) == 7
     changed = {
         5: {"latent": {"regularize": False}},
         8: {"optimization": {"symmetry_step1": "never", "symmetry_step3": "never"}},
@@ -67,7 +72,7 @@ def test_rows_differ_in_what_they_are_about_and_in_nothing_else(whole: Plan) -> 
     assert ours == theirs | {"symmetric": False}
     assert rows[1].config == rows[4].config == rows[7].config == rows[9].config
     assert "training supervised-" in str(whole)
-    assert len(str(whole).splitlines()) == 2 + 6 + 8
+    assert len(str(whole).splitlines()) == 2 + 7 + 8
 
 
 def config_of(start: Any) -> Any:
@@ -91,13 +96,14 @@ def test_keys_change_with_everything_that_matters() -> None:
             assert now[1] != before[1]
         row, training = key(number, count=2)
         assert (row != before[0], training) == (True, before[1])
+    more = tiny.recipe(pretrain=tiny.RECIPE["pretrain"] | {"heads": 3})
+    assert key(10, recipe=more)[1] != key(10)[1]
     before = key(6)
     for part in ("pretrain", "refine"):
         changed = tiny.RECIPE[part]["set"] | {"optimization.decay": 0.25}
         recipe = tiny.recipe(**{part: tiny.RECIPE[part] | {"set": changed}})
         now = key(6, recipe=recipe)
         assert (now[0] != before[0], now[1] != before[1]) == (True, part == "pretrain")
-    more = tiny.recipe(pretrain=tiny.RECIPE["pretrain"] | {"heads": 3})
     assert key(6, recipe=more)[1] != before[1]
 
 
@@ -138,7 +144,11 @@ def test_packaged_networks_start_three_rows(monkeypatch: pytest.MonkeyPatch) -> 
     )
     made = plan(packaged=True)
     starts = {row.method.number: row.start for row in made.rows}
-    assert [n for n, start in starts.items() if isinstance(start, Weights)] == [6, 9, 10]
+    assert [n for n, start in starts.items() if isinstance(start, Weights)] == [6, 9]
+    last = starts[10]
+    assert isinstance(last, Training)
+    assert last.start == starts[6]
+    assert last.config.networks.width == networks.networks.width
     assert starts[6] == Weights("heads64", "5" * 64)
     assert "row 9 Pretrained networks, one forward pass: heads64-forward from packaged" in str(made)
     stranger = replace(networks, gan_sha256="0" * 64)

@@ -48,9 +48,9 @@ RECIPE: dict[str, Any] = {
         "heads": 2,
         "set": _STEPS | {"networks.width": 8, "ellipsoid.iterations": 2},
     },
+    "finetune": {"images": 8, "batch": 4, "precision": "float32", "warm_up": 4},
     "forward": {"preset": "heads64-forward", "set": {"precision": "float32"}},
     "refine": {"preset": "heads64-refine", "set": _STEPS},
-    "best": {"preset": "heads64-best", "set": _STEPS},
 }
 
 
