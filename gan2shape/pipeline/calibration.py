@@ -1,8 +1,9 @@
 """How far projected samples are really turned.
 
 The GAN follows a rendering's yaw by most of it, its pitch by half, its roll hardly at all. Taken
-for turned as far as was asked, samples would teach the view network turns that they do not show,
-and step 3 a relief that is too shallow.
+for turned as far as was asked about every axis, samples would teach the view network turns that
+they do not show. Only the axes are held against each other: how far a turn moves things depends on
+the relief, and a relief that is wrong would confirm itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from gan2shape.pipeline.group import Group
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.renderings import response
+from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.steps import Estimate
 from gan2shape.pipeline.updates import adam, countdown, update
 
@@ -24,14 +26,14 @@ RENDERINGS = 8
 """Of every image that the taught network is tried on."""
 LEAST = 0.1
 """Share of a turn that the network is taken to see in renderings, even if it sees less."""
-MOST = 1.2
 
 
 def calibrate_turns(group: Group, iterations: int) -> None:
     """Scale the turns of the group's projected samples, axis by axis, to what they show.
 
     A copy of the view network learns the known views of renderings in `iterations` steps. Its
-    response to turns of samples over that to turns of renderings is the factor.
+    response to turns of samples over that to turns of renderings tells how far the samples follow;
+    an axis keeps what it follows in comparison with the yaw, and the yaw's turns stay.
     """
     samples = group.samples
     if samples is None:
@@ -52,8 +54,8 @@ def calibrate_turns(group: Group, iterations: int) -> None:
             found.append(_centred(_views(group, networks, pseudo.image)))
     followed = response(torch.cat(turns), torch.cat(seen)).gain
     visible = response(torch.cat(asked), torch.cat(found)).gain
-    factor = (followed / visible.clamp_min(LEAST)).clamp(0, MOST)
-    samples.turns.mul_(factor)
+    share = (followed / visible.clamp_min(LEAST)).clamp_min(0)
+    samples.turns.mul_((share / share[YAW].clamp_min(LEAST)).clamp_max(1))
 
 
 def _taught(group: Group, estimate: Estimate, iterations: int) -> ShapeNetworks:

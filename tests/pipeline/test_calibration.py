@@ -39,14 +39,14 @@ def test_turns_are_those_that_samples_show(group: Group) -> None:
     before = {name: value.clone() for name, value in group.networks.state_dict().items()}
     group.samples = rendered_samples(group)
     true = group.samples.turns.clone()
-    asked = torch.tensor([2.0, 1.5, 1.0, 1.0, 1.0, 1.0])
+    asked = torch.tensor([2.0, 1.0, 1.5, 1.0, 1.0, 1.0])
     group.samples.turns.mul_(asked)  # renderings that stay behind what they were asked for
     calibrate_turns(group, 40)
     moves = slice(0, 3)
     found = group.samples.turns[..., moves].flatten(0, 1).std(0)
     wanted = true[..., moves].flatten(0, 1).std(0)
-    assert (found / wanted).tolist() == pytest.approx([1.0] * 3, abs=0.4)
-    assert (found / wanted)[1].item() == pytest.approx(1.0, abs=0.25)
+    assert (found / wanted).tolist() == pytest.approx([1.0] * 3, abs=0.35)
+    assert found[1] == wanted[1]  # the yaw's stay
     assert torch.isfinite(group.samples.turns).all()
     for name, value in group.networks.state_dict().items():
         assert torch.equal(value, before[name])
@@ -57,11 +57,13 @@ def test_what_samples_do_not_follow_is_no_turn(
 ) -> None:
     group.samples = rendered_samples(group)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    group.samples.turns.copy_(group.samples.turns[:, order])  # turns of others
-    before = group.samples.turns[..., 1].std()
+    group.samples.turns[..., 0] = group.samples.turns[:, order, 0]  # pitches of others
+    before = group.samples.turns.flatten(0, 1).std(0)
     monkeypatch.setattr(calibration, "RENDERINGS", 12)
     calibrate_turns(group, 30)
-    assert group.samples.turns[..., 1].std() < 0.5 * before
+    after = group.samples.turns.flatten(0, 1).std(0)
+    assert after[0] < 0.6 * before[0]
+    assert after[1] == before[1]
 
 
 def test_it_needs_samples(group: Group) -> None:
