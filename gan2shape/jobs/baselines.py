@@ -200,8 +200,8 @@ def _check_record(out: Path, record: dict[str, Any]) -> None:
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:
     """What stays the same when a training goes on."""
     settings = {k: v for k, v in record["settings"].items() if k not in CHANGEABLE}
-    origin = {name: record[name] for name in ("perceptual", "networks") if name in record}
-    return settings | {"perceptual": None} | origin
+    fixed = settings | {"perceptual": record["perceptual"]}
+    return fixed | {"networks": record["networks"]} if "networks" in record else fixed
 
 
 def _judge(

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from gan2shape.schemas.errors import UserError
 from tests.networks import tiny_networks
 
 HEADS = Path(__file__).parents[2] / "examples" / "heads64"
+Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -260,51 +262,45 @@ def test_networks_reconstruct_in_one_forward_pass(heads: Path, whole: Path, tmp_
     np.testing.assert_allclose(depth, expected, atol=1e-5)
 
 
-def test_the_commands(
-    heads: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def command(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gan2shape", "baseline", *words])
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Gives a command's exit code, and all that it says."""
+
+    def call(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["gan2shape", *words])
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
         return int(ended.value.code or 0), captured.out + captured.err
 
+    return call
+
+
+def test_the_commands(heads: Path, tmp_path: Path, command: Command) -> None:
     small = ["--images", "4", "--batch", "4", "--width", "8", "--threads", "1", "--lr", "0.001"]
     for words in (["supervised", "--no-mirror"], ["unsup3d", "--no-symmetry", "--decay", "0.5"]):
         name = words[0]
-        code, said = command(name, str(heads), "--out", str(tmp_path / name), *words[1:], *small)
+        code, said = command(
+            "baseline", name, str(heads), "--out", str(tmp_path / name), *words[1:], *small
+        )
         assert code == 0
         assert said.strip().endswith(NETWORKS)
         settings = yaml.safe_load((tmp_path / name / "baseline.yaml").read_text())["settings"]
         assert (settings["networks"]["width"], settings["learning_rate"]) == (8, 0.001)
         assert settings["mirror"] == (name == "unsup3d")
         assert settings.get("symmetric", False) is False
-        code, said = command(name, "--help")
+        code, said = command("baseline", name, "--help")
         assert code == 0
         assert "Examples" in said
-    code, said = command("supervised", str(heads), "--out", str(tmp_path / "x"), "--size", "48")
+    code, said = command(
+        "baseline", "supervised", str(heads), "--out", str(tmp_path / "x"), "--size", "48"
+    )
     assert code == 1
     assert "camera: size must be a power of two" in said
     assert not (tmp_path / "x").exists()
 
 
-def test_finetuning_goes_on_from_networks(
-    heads: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def command(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gan2shape", "finetune", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out + captured.err
-
+def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: Command) -> None:
     gan = load_gan("heads64")
     initial = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
     file = tmp_path / "initial.safetensors"
@@ -312,7 +308,7 @@ def test_finetuning_goes_on_from_networks(
     out = tmp_path / "out"
     small = [*("--images", "8", "--batch", "4", "--threads", "1", "--warm-up", "4", "--lr", "0.01")]
     asked = [str(heads), "--networks", str(file), "--gan", "heads64", "--out", str(out), *small]
-    code, said = command(*asked)
+    code, said = command("finetune", *asked)
     assert (code, said.strip().splitlines()[-1]) == (0, str(out / NETWORKS))
     tuned = load_pretrained(out / NETWORKS)
     assert tuned.networks == initial.networks
@@ -324,16 +320,18 @@ def test_finetuning_goes_on_from_networks(
     }
     assert {"view_net", "encoder"} <= same
     assert "depth_net" not in same
-    assert "going on after 8 images" in command(*asked)[1]
+    assert "going on after 8 images" in command("finetune", *asked)[1]
     file.write_bytes(pretrained_bytes(tuned))
-    code, said = command(*asked)
+    code, said = command("finetune", *asked)
     assert code == 1
     assert "holds a training with other networks" in said
     file.write_bytes(pretrained_bytes(replace(initial, gan_sha256="0" * 64)))
-    code, said = command(*asked[: -len(small)], *small, "--out", str(tmp_path / "new"))
+    code, said = command("finetune", *asked[: -len(small)], *small, "--out", str(tmp_path / "new"))
     assert code == 1
     assert "were trained with another GAN" in said
-    code, said = command(str(heads), "--out", str(out), "--networks", str(tmp_path / "none"))
+    code, said = command(
+        "finetune", str(heads), "--out", str(out), "--networks", str(tmp_path / "none")
+    )
     assert (code, "There is no networks file" in said) == (1, True)
-    code, said = command("--help")
+    code, said = command("finetune", "--help")
     assert (code, "Examples" in said) == (0, True)

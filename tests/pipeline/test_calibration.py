@@ -9,11 +9,12 @@ import torch
 
 from gan2shape.pipeline import calibration
 from gan2shape.pipeline.calibration import calibrate_turns
-from gan2shape.pipeline.group import Group, Targets, new_group
+from gan2shape.pipeline.group import Group, new_group
 from gan2shape.pipeline.pretrained import load_pretrained
 from gan2shape.pipeline.renderings import rendered_samples
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.config import load_config
+from tests.pipeline.gan_targets import gan_targets
 
 SETTINGS: dict[str, Any] = {
     "optimization.projected_samples": 12,
@@ -26,13 +27,8 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture
 def group() -> Group:
     gan, networks = load_gan("heads64"), load_pretrained("heads64")
-    noise = torch.randn(4, gan.generator.style_dim, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        latents = gan.generator.mapping(noise)
-        images = gan.generator(latents).float().clamp(-1, 1).contiguous()
-    masks = (images.mean(1) > -0.9).float()
     config = load_config("heads64-refine", SETTINGS | {"networks": networks.networks.model_dump()})
-    return new_group(Targets(list("abcd"), images, masks, latents), gan, config, None, networks)
+    return new_group(gan_targets(gan, "abcd"), gan, config, None, networks)
 
 
 def test_turns_are_those_that_samples_show(group: Group) -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.group import Group, Targets, new_group
+from gan2shape.pipeline.group import Group, new_group
 from gan2shape.pipeline.renderings import rendered_samples, response, responses
 from gan2shape.pipeline.steps import Estimate
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.config import RunConfig
+from tests.pipeline.gan_targets import gan_targets
 
 SETTINGS: dict[str, Any] = {
     "networks": {"width": 8},
@@ -27,12 +28,7 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def group() -> Group:
     gan = load_gan("heads64")
-    noise = torch.randn(3, gan.generator.style_dim, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        latents = gan.generator.mapping(noise)
-        images = gan.generator(latents).float().clamp(-1, 1).contiguous()
-    targets = Targets(["a", "b", "c"], images, (images.mean(1) > -0.9).float(), latents)
-    made = new_group(targets, gan, RunConfig.model_validate(SETTINGS))
+    made = new_group(gan_targets(gan, "abc"), gan, RunConfig.model_validate(SETTINGS))
     made.fail(1, "for the test")
     return made
 

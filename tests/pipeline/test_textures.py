@@ -11,12 +11,13 @@ from torch import Tensor
 from gan2shape.pipeline import steps
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.group import Group, Targets, new_group
+from gan2shape.pipeline.group import Group, new_group
 from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.pipeline.textures import albedo_from_input
 from gan2shape.schemas.config import CameraConfig, RunConfig
+from tests.pipeline.gan_targets import gan_targets
 from tests.pipeline.shapes import depth_map
 
 CAMERA = Camera.from_config(CameraConfig(size=64))
@@ -69,11 +70,8 @@ def test_what_nothing_shows_stays() -> None:
 
 def test_pseudo_samples_are_painted_where_the_settings_say_so() -> None:
     gan = load_gan("heads64")
-    noise = torch.randn(2, gan.generator.style_dim, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        latents = gan.generator.mapping(noise)
-        images = gan.generator(latents).float().clamp(-1, 1).contiguous()
-    targets = Targets(["a", "b"], images, (images.mean(1) > -0.9).float(), latents)
+    targets = gan_targets(gan, "ab")
+    images = targets.images
 
     def made(albedo: str) -> Group:
         settings: dict[str, Any] = {

@@ -17,7 +17,7 @@ from PIL import Image
 
 from gan2shape.jobs import store
 from gan2shape.jobs.benchmark.display import Display
-from gan2shape.jobs.benchmark.methods import BY_NUMBER, Method
+from gan2shape.jobs.benchmark.methods import BY_NUMBER
 from gan2shape.jobs.benchmark.record import Bench
 from gan2shape.jobs.benchmark.rows import is_made
 from gan2shape.jobs.benchmark.sections import Experiment, Section
@@ -76,7 +76,6 @@ RELIGHTING = Manipulation(
     {name: name.capitalize() for name in LIGHTS},
     "Every head under new lights, held against its true rendering under them.",
 )
-MANIPULATIONS = (ROTATION, RELIGHTING)
 
 
 def experiment(manipulation: Manipulation) -> Experiment:
@@ -89,12 +88,11 @@ def experiment(manipulation: Manipulation) -> Experiment:
 
 
 def _make(manipulation: Manipulation, bench: Bench, execution: Execution, display: Display) -> None:
-    found = _shapes(bench)
-    if found is None:
+    run = _shapes(bench)
+    if run is None:
         rows = " or ".join(str(number) for number in sorted(SHAPES))
         display.note(f"{manipulation.name} is left out: it needs row {rows}, finished")
         return
-    _, run = found
     networks = run.record.networks
     if networks is None or not asset_path(networks.path, NETWORKS_FILE).is_file():
         display.note(f"{manipulation.name} is left out: the networks of {run.path} are gone")
@@ -111,13 +109,12 @@ def _make(manipulation: Manipulation, bench: Bench, execution: Execution, displa
         )
 
 
-def _shapes(bench: Bench) -> tuple[Method, store.Run] | None:
-    """The row whose shapes are shown, and its run."""
+def _shapes(bench: Bench) -> store.Run | None:
+    """The run of the row whose shapes are shown."""
     for number in SHAPES:
-        method = BY_NUMBER[number]
-        folder = bench.row(method.folder)
+        folder = bench.row(BY_NUMBER[number].folder)
         if is_made(folder):
-            return method, store.open_run(folder)
+            return store.open_run(folder)
     return None
 
 
@@ -125,7 +122,7 @@ def _section(manipulation: Manipulation, bench: Bench) -> Section | None:
     views = read_views(*result_files(bench.out / FOLDER, manipulation.name))
     if views is None:
         return None
-    overall, changes = _overall(views), _by_change(manipulation, views)
+    overall, changes, notes = _overall(views), _by_change(manipulation, views), _notes(views)
     body = (
         environment()
         .get_template("manipulation.html.j2")
@@ -133,12 +130,11 @@ def _section(manipulation: Manipulation, bench: Bench) -> Section | None:
             name=manipulation.name,
             lead=manipulation.lead,
             tables=[overall, changes],
-            notes=_notes(views),
+            notes=notes,
             picture=_picture(views.picture),
         )
     )
-    notes = " ".join(_notes(views))
-    text = [manipulation.lead, "", *_lines(overall), "", notes, "", *_lines(changes)]
+    text = [manipulation.lead, "", *_lines(overall), "", " ".join(notes), "", *_lines(changes)]
     return Section(manipulation.title, Markup(body), "\n".join(text))
 
 

@@ -4,6 +4,7 @@ benchmark.yaml       this
 data/<split>         the heads that all rows are scored on
 cache/               train heads, their average depth, trainings (or elsewhere: --cache)
 rows/<number>-<name> the rows' run directories
+views/               scores and pictures of turned and relit heads
 index.html           page;  table.md, table.csv, table.parquet, scores.parquet
 """
 

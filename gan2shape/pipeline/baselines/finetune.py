@@ -9,20 +9,12 @@ of their own with them. So one comes after the other, and the view network stays
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from gan2shape.pipeline.baselines.training import Trainer
 from gan2shape.pipeline.baselines.unsup3d import Features, Reconstruction
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.schemas.baseline_training import FinetuneConfig
-
-
-class HeldViews(Reconstruction):
-    """Unsup3d's losses, for everything but the views."""
-
-    def trained(self, networks: ShapeNetworks) -> list[nn.Parameter]:
-        return [each for each in super().trained(networks) if each.requires_grad]
 
 
 def trainer(
@@ -35,9 +27,9 @@ def trainer(
     `device` and frozen, `None` leaves the perceptual loss out.
     """
 
-    def make() -> tuple[ShapeNetworks, HeldViews]:
+    def make() -> tuple[ShapeNetworks, Reconstruction]:
         networks = initial.shape_networks()
         networks.view_net.requires_grad_(False)
-        return networks, HeldViews(config, networks.depth_net.head.in_channels, features)
+        return networks, Reconstruction(config, networks.depth_net.head.in_channels, features)
 
     return Trainer(config, make, device, initial)

@@ -63,7 +63,8 @@ class Objective(nn.Module):
 
     def trained(self, networks: ShapeNetworks) -> list[nn.Parameter]:
         """The parameters that training changes."""
-        return [*networks.parameters(), *self.parameters()]
+        every = (*networks.parameters(), *self.parameters())
+        return [parameter for parameter in every if parameter.requires_grad]
 
     def forward(
         self, networks: ShapeNetworks, batch: Batch, shown: int

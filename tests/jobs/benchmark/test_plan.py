@@ -130,7 +130,9 @@ def named(made: Plan, name: str) -> Training:
     return next(training for training in made.trainings if training.name == name)
 
 
-def test_packaged_networks_start_three_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packaged_networks_start_two_rows_and_finetuning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gan = load_gan("heads64")
     monkeypatch.setattr(plan_module, "asset_names", lambda file: [])
     with pytest.raises(UserError, match="No heads64 networks come with this installation"):
