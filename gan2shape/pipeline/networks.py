@@ -17,6 +17,31 @@ HEAD_GAIN = 0.1
 """On the last layer's initial weights: a depth starts nearly flat, a view nearly frontal."""
 
 
+class UpsampledConv(nn.Conv2d):
+    """A nearest upsample by two and a 5x5 convolution, at two fifths of the multiplications.
+
+    Of five taps in a row some meet copies of one pixel. Their sums are four 3x3 convolutions of the
+    map as it was, one for each place in a pixel's four copies.
+    """
+
+    meets: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 5, padding=2, bias=False)
+        # Tap t of place p is one pixel of three: floor((p + t - 2) / 2) + 1.
+        meets = torch.zeros(2, 3, 5)
+        for place in range(2):
+            for tap in range(5):
+                meets[place, (place + tap) // 2, tap] = 1
+        self.register_buffer("meets", meets, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, S, S) to (B, D, 2 S, 2 S)."""
+        weight = torch.einsum("pyt,qxs,dcts->dpqcyx", self.meets, self.meets, self.weight)
+        phases = nn.functional.conv2d(features, weight.flatten(0, 2), padding=1)
+        return nn.functional.pixel_shuffle(phases, 2)
+
+
 class EncoderDecoder(nn.Module):
     """Image to map: the "EDDeconv" of Unsup3d, one level deeper per doubling of the size above 64.
 
@@ -60,8 +85,7 @@ class EncoderDecoder(nn.Module):
                 nn.ReLU(inplace=True),
             ]
         decoder += [
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            nn.Conv2d(width, width, 5, padding=2, bias=False),
+            UpsampledConv(width, width),
             group_norm(width),
             nn.ReLU(inplace=True),
         ]

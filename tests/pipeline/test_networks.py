@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
 from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
+from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks, UpsampledConv
 from gan2shape.schemas.config import NetworkConfig
 
 
@@ -46,6 +47,20 @@ def test_a_constant_added_to_the_raw_depth_changes_nothing() -> None:
     plain = networks.depth(images)
     networks.depth_net.forward = lambda _: raw + 3.0  # type: ignore[method-assign]
     assert torch.allclose(networks.depth(images), plain, atol=1e-5)
+
+
+def test_upsampled_convolution_is_that_of_the_upsampled_map() -> None:
+    torch.manual_seed(0)
+    layer = UpsampledConv(3, 5).double()
+    features = torch.randn(2, 3, 6, 4).double().requires_grad_()
+    upsampled = functional.interpolate(features, scale_factor=2, mode="nearest")
+    plain = functional.conv2d(upsampled, layer.weight, padding=2)
+    result = layer(features)
+    assert torch.allclose(result, plain, atol=1e-12)
+    change = torch.randn_like(plain)
+    wanted = torch.autograd.grad(plain, (features, layer.weight), change)
+    found = torch.autograd.grad(result, (features, layer.weight), change)
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(found, wanted, strict=True))
 
 
 def test_bfloat16_keeps_the_depth_fine() -> None:
