@@ -1022,28 +1022,50 @@ def baseline_unsup3d(
     metavar="NETWORKS",
     help="Networks to go on from: a file that 'gan2shape pretrain' wrote, or a packaged name.",
 )
-@_warm_up(2_000, "Images before the depth begins to learn, while confidence does.")
+@click.option(
+    "--preset",
+    default="heads64-finetune",
+    show_default=True,
+    help="Named settings, or a YAML file of them: masks, priors and the weights of the losses.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one of these, such as optimization.depth_smoothness=0.1; may be repeated.",
+)
+@_PRIORS
 @_with(*_likeness)
 def finetune_command(
-    networks: str, warm_up: int, gan: str | None, lpips: Path | None, **options: Any
+    networks: str,
+    preset: str,
+    settings: tuple[str, ...],
+    priors: str | None,
+    gan: str | None,
+    lpips: Path | None,
+    **options: Any,
 ) -> None:
     """Teach pretrained networks what tells one image from another, on many images.
 
-    The networks learn by Unsup3d's losses, which need neither latents nor projected samples, so
-    that thousands of images take little time; views stay as they were found with the GAN. Give the
-    same command again to go on after an interruption, with a larger --images to go on after the
-    end. DIR/networks.safetensors is what 'gan2shape reconstruct --networks' takes.
+    The networks learn from images alone, without latents and projected samples, so that thousands
+    of images take little time; views are learnt from renderings of what the networks make of them.
+    Give the same command again to go on after an interruption, with a larger --images to go on
+    after the end. DIR/networks.safetensors is what 'gan2shape reconstruct --networks' takes.
 
     \b
     Examples:
       gan2shape finetune photos/ --networks networks/networks.safetensors --gan gan.pt --out tuned
-      gan2shape finetune heads/ --networks heads64 --gan heads64 --batch 16 --decay 0.5 \\
-          --images 120000 --out tuned
+      gan2shape finetune heads/ --networks networks/networks.safetensors --gan heads64 \\
+          --priors heads64 --batch 16 --lr 0.0003 --decay 0.8 --images 60000 --out tuned
       gan2shape reconstruct test/ --gan heads64 --preset heads64-forward \\
           --networks tuned/networks.safetensors --out run
     """
-    settings = {"method": "finetune", "warm_up": warm_up}
-    _train_baseline(settings, networks=networks, gan=gan, lpips=lpips, **options)
+    from gan2shape.schemas.baseline_training import finetune_settings
+    from gan2shape.schemas.config import load_config
+
+    config = load_config(preset, _overrides(settings), priors)
+    _train_baseline(finetune_settings(config), networks=networks, gan=gan, lpips=lpips, **options)
 
 
 def _train_baseline(settings: dict[str, Any], **options: Any) -> None:

@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_row
 from gan2shape.jobs.truth_data import Examples, true_dataset
 from gan2shape.pipeline.baselines import finetune, supervised, unsup3d
 from gan2shape.pipeline.baselines.training import Batch, Trainer
-from gan2shape.pipeline.lpips import load_lpips
+from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
+from gan2shape.pipeline.lpips import Lpips, load_lpips
 from gan2shape.pipeline.pretrained import check_gan, load_pretrained, pretrained_bytes
-from gan2shape.pipeline.stylegan2.checkpoint import file_digest, load_gan
+from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.training import batches
 from gan2shape.schemas.baseline_training import (
     CHANGEABLE,
@@ -148,28 +150,39 @@ def _trainer(request: Request) -> tuple[Trainer, dict[str, str] | None]:
     config = request.config
     if isinstance(config, SupervisedConfig):
         return supervised.trainer(config, request.device), None
-    features, about = _features(request)
+    gan = None if request.gan is None else load_gan(request.gan).to(request.device)
+    lpips = None if request.lpips is None else load_lpips(request.lpips).to(request.device)
+    about = None
+    if lpips is not None and request.lpips is not None:
+        about = {"network": "vgg16", "sha256": file_digest(request.lpips)}
+    elif gan is not None:
+        about = {"network": "discriminator", "sha256": gan.sha256}
     if isinstance(config, FinetuneConfig):
         assert request.networks is not None
         initial = load_pretrained(request.networks)
-        if request.gan is not None:
-            check_gan(initial, load_gan(request.gan))
-        return finetune.trainer(config, initial, features, request.device), about
-    return unsup3d.trainer(config, features, request.device), about
+        if gan is not None:
+            check_gan(initial, gan)
+        distance = _distance(gan, lpips, config.feature_blocks)
+        return finetune.trainer(config, initial, distance, request.device), about
+    return unsup3d.trainer(config, _features(gan, lpips), request.device), about
 
 
-def _features(request: Request) -> tuple[unsup3d.Features | None, dict[str, str] | None]:
-    """What the perceptual loss compares images by, and what it is."""
-    if request.lpips is not None:
-        network = load_lpips(request.lpips).to(request.device)
-        about = {"network": "vgg16", "sha256": file_digest(request.lpips)}
-        return unsup3d.vgg_features(network), about
-    if request.gan is not None:
-        gan = load_gan(request.gan)
-        assert gan.discriminator is not None  # load_gan sees to it
-        about = {"network": "discriminator", "sha256": gan.sha256}
-        return unsup3d.discriminator_features(gan.discriminator.to(request.device)), about
-    return None, None
+def _features(gan: Gan | None, lpips: Lpips | None) -> unsup3d.Features | None:
+    """Whose features Unsup3d compares images by."""
+    if lpips is not None:
+        return unsup3d.vgg_features(lpips)
+    if gan is not None and gan.discriminator is not None:
+        return unsup3d.discriminator_features(gan.discriminator)
+    return None
+
+
+def _distance(gan: Gan | None, lpips: Lpips | None, blocks: int) -> PerceptualLoss | None:
+    """How finetuning compares images, as step 3 does."""
+    if lpips is not None:
+        return partial(lpips)  # the module itself would become a part of the trained ones
+    if gan is not None and gan.discriminator is not None:
+        return discriminator_distance(gan.discriminator, blocks)
+    return None
 
 
 def _examples(request: Request, note: Note) -> Examples:

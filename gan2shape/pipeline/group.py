@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
-from gan2shape.pipeline.masks import background_mask
+from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.peers import ALONE, Peers
 from gan2shape.pipeline.precision import autocast
@@ -131,10 +131,7 @@ class Group:
         """The object (B, S, S) bool in images (B, 3, S, S), where the background is plain."""
         if self.config.mask != "background":
             return torch.ones_like(images[:, 0], dtype=torch.bool)
-        threshold = self.config.background_threshold
-        pixels = (images / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
-        found = [torch.from_numpy(background_mask(image, threshold)) for image in pixels]
-        return torch.stack(found).to(images.device)
+        return object_masks(images, self.config.background_threshold)
 
 
 def weighted(masks: Tensor, background: float) -> Tensor:

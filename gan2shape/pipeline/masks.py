@@ -1,10 +1,12 @@
-"""Object masks from a plain dark background, on arrays."""
+"""Object masks from a plain dark background."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 
 def background_mask(image: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
@@ -23,3 +25,10 @@ def background_mask(image: npt.NDArray[np.float32], threshold: float) -> npt.NDA
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.asarray(labels == sizes.argmax())
+
+
+def object_masks(images: Tensor, threshold: float) -> Tensor:
+    """The objects (B, S, S) bool in images (B, 3, S, S) in [-1, 1], by `background_mask`."""
+    pixels = (images / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
+    found = [torch.from_numpy(background_mask(image, threshold)) for image in pixels]
+    return torch.stack(found).to(images.device)

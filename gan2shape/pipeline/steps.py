@@ -13,10 +13,10 @@ from gan2shape.pipeline import projection
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth, smoothness
 from gan2shape.pipeline.group import Group, ProjectedSamples
-from gan2shape.pipeline.losses import masked_l1
+from gan2shape.pipeline.losses import masked_l1, share_of_distance
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.prior import ellipsoid_depth
-from gan2shape.pipeline.render import Rendering, warp
+from gan2shape.pipeline.render import Backend, Rendering, warp
 from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading, shade
 from gan2shape.pipeline.textures import albedo_from_input
@@ -53,6 +53,13 @@ class Canonical:
             self.normals.repeat_interleave(copies, 0),
             self.albedo.repeat_interleave(copies, 0),
         )
+
+    def render(
+        self, view: Tensor, light: Tensor, camera: Camera, renderer: Backend = "auto"
+    ) -> Rendering:
+        """Shaded by lights (B, 4) and warped into views (B, 6)."""
+        texture = shade(self.albedo, self.normals, light)
+        return warp(texture, self.depth, view, camera, renderer)
 
     def mirrored(self, where: Tensor) -> Canonical:
         """Shapes (B,) that are true in `where` mirrored left to right."""
@@ -237,8 +244,7 @@ def latent_offset(group: Group, images: Tensor, index: Tensor) -> Tensor:
 
 def render(group: Group, shapes: Canonical, view: Tensor, light: Tensor) -> Rendering:
     """Shade canonical shapes by their lights (B, 4) and warp them into their views (B, 6)."""
-    texture = shade(shapes.albedo, shapes.normals, light)
-    return warp(texture, shapes.depth, view, group.camera, group.config.renderer)
+    return shapes.render(view, light, group.camera, group.config.renderer)
 
 
 class Estimate:
@@ -318,16 +324,16 @@ def _reconstruction_loss(
     options = group.config.optimization
     if not options.perceptual_weight:
         return loss
-    part = torch.arange(len(view), device=view.device)
-    if options.perceptual_share < 1:
-        # Some targets stand for all: features cost more than everything else together.
-        count = max(round(options.perceptual_share * len(view)), 1)
-        order = torch.randperm(len(view), generator=group.random, device=group.random.device)
-        part = order[:count]
-    with autocast(group.device, group.config.precision):
-        distance = group.perceptual(rendering.image[part], targets[part], masks[part])
-    scale = options.perceptual_weight * len(view) / len(part)
-    return loss.index_add(0, part, scale * distance)
+    distance = share_of_distance(
+        group.perceptual,
+        options.perceptual_share,
+        rendering.image,
+        targets,
+        masks,
+        group.random,
+        group.config.precision,
+    )
+    return loss + options.perceptual_weight * distance
 
 
 def _samples(group: Group) -> ProjectedSamples:

@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gan2shape.schemas.config import CameraConfig, ConfigError, NetworkConfig, Settings
+from gan2shape.schemas.config import (
+    CameraConfig,
+    ConfigError,
+    LightPriorConfig,
+    NetworkConfig,
+    RunConfig,
+    Settings,
+    ViewPriorConfig,
+)
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -49,9 +57,11 @@ class Unsup3dNetworkConfig(NetworkConfig):
     max_shift_z: float = Field(default=0.1, ge=0)
 
 
-class ReconstructionConfig(_BaselineConfig):
-    """The losses of Wu et al., CVPR 2020: images reconstructed by symmetry and shading."""
+class Unsup3dConfig(_BaselineConfig):
+    """Unsup3d (Wu et al., CVPR 2020): shape from single images, by symmetry and shading."""
 
+    method: Literal["unsup3d"] = "unsup3d"
+    networks: Unsup3dNetworkConfig = Unsup3dNetworkConfig()
     symmetric: bool = True
     """Reconstruct from the mirrored depth and albedo too."""
     flip_weight: Weight = 0.5
@@ -62,17 +72,22 @@ class ReconstructionConfig(_BaselineConfig):
     would otherwise learn first to tilt out of the light, and is slow to come back."""
 
 
-class Unsup3dConfig(ReconstructionConfig):
-    """Unsup3d: shape from single images, from random networks."""
-
-    method: Literal["unsup3d"] = "unsup3d"
-    networks: Unsup3dNetworkConfig = Unsup3dNetworkConfig()
-
-
-class FinetuneConfig(ReconstructionConfig):
-    """Pretrained networks, taught by Unsup3d's losses what tells one image from another."""
+class FinetuneConfig(_BaselineConfig):
+    """Pretrained networks, taught by single images; see `OptimizationConfig` for the losses."""
 
     method: Literal["finetune"] = "finetune"
+    learning_rate: float = Field(default=3e-4, gt=0)
+    mask: Literal["background", "none"] = "none"
+    """Only objects are compared, found before a plain background; or whole images."""
+    background_threshold: float = Field(default=0.06, ge=0, le=1)
+    view_prior: ViewPriorConfig = ViewPriorConfig()
+    light_prior: LightPriorConfig = LightPriorConfig()
+    symmetric: bool = True
+    perceptual_weight: Weight = 0.5
+    perceptual_share: float = Field(default=1.0, gt=0, le=1)
+    feature_blocks: Positive = 4
+    depth_smoothness: Weight = 0.01
+    shading_smoothness: Weight = 0.01
 
 
 AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
@@ -81,6 +96,26 @@ _ADAPTER: TypeAdapter[AnyBaseline] = TypeAdapter(BaselineConfig)
 
 CHANGEABLE = ("images", "batch", "learning_rate", "decay", "precision", "renderer")
 """Settings that may change when a training goes on."""
+
+
+def finetune_settings(config: RunConfig) -> dict[str, Any]:
+    """What finetuning takes from the settings of runs. Raises `ConfigError` for masks in files."""
+    if config.mask == "given":
+        raise ConfigError(
+            "Finetuning takes no mask files; give a preset with mask background or none, or "
+            "'--set mask=none'."
+        )
+    run = ("mask", "background_threshold", "view_prior", "light_prior", "renderer", "seed")
+    losses = (
+        *("perceptual_weight", "perceptual_share", "feature_blocks"),
+        *("depth_smoothness", "shading_smoothness"),
+    )
+    return {
+        **{name: getattr(config, name) for name in run},
+        **{name: getattr(config.optimization, name) for name in losses},
+        "method": "finetune",
+        "symmetric": config.optimization.symmetry_step3 != "never",
+    }
 
 
 def baseline_config(values: dict[str, Any]) -> AnyBaseline:

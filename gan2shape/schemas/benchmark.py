@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from gan2shape.schemas.baseline_training import baseline_config
+from gan2shape.schemas.baseline_training import baseline_config, finetune_settings
 from gan2shape.schemas.config import ConfigError, RunConfig, Settings, load_config
 
 Positive = Annotated[int, Field(gt=0)]
@@ -34,6 +34,19 @@ class PretrainRecipe(RunRecipe):
     heads: Positive = 256
 
 
+class FinetuneRecipe(RunRecipe):
+    """Finetuning: losses and priors from the preset, and what else it is told."""
+
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Its budget: images, batch, learning rate, decay."""
+
+    def settings(
+        self, seed: int, priors: str | None, overrides: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """All settings, for `baseline_config`. Raises `ConfigError`."""
+        return finetune_settings(self.config(seed, priors, overrides)) | self.training
+
+
 class Recipe(Settings):
     """Heads, budgets of the trainings, and presets of the runs."""
 
@@ -47,14 +60,14 @@ class Recipe(Settings):
     """With symmetry and without."""
     pretrain: PretrainRecipe
     """What rows 5 to 10 start from, except row 7."""
-    finetune: dict[str, Any] = Field(default_factory=dict)
+    finetune: FinetuneRecipe
     """From there to row 10."""
     forward: RunRecipe
     """Rows of one forward pass: 1, 4, 7, 9 and 10."""
     refine: RunRecipe
     """The method itself: rows 5, 6 and 8."""
 
-    @field_validator("supervised", "unsup3d", "finetune")
+    @field_validator("supervised", "unsup3d")
     @classmethod
     def _left_to_the_rows(cls, value: dict[str, Any]) -> dict[str, Any]:
         fixed = {"method", "symmetric", "seed", "camera"} & set(value)
@@ -78,8 +91,9 @@ def load_recipe(text: str, name: str, source: str) -> Recipe:
         where = ".".join([name, *map(str, first["loc"])])
         problem = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
         raise ConfigError(f"{source}: {where}: {problem.removeprefix('Value error, ')}.") from error
-    for method in ("supervised", "unsup3d", "finetune"):
+    for method in ("supervised", "unsup3d"):
         baseline_config({"method": method} | getattr(recipe, method))
+    baseline_config(recipe.finetune.settings(0, None))
     return recipe
 
 

@@ -306,7 +306,7 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
     file = tmp_path / "initial.safetensors"
     file.write_bytes(pretrained_bytes(initial))
     out = tmp_path / "out"
-    small = [*("--images", "8", "--batch", "4", "--threads", "1", "--warm-up", "4", "--lr", "0.01")]
+    small = [*("--images", "8", "--batch", "4", "--threads", "1", "--lr", "0.01")]
     asked = [str(heads), "--networks", str(file), "--gan", "heads64", "--out", str(out), *small]
     code, said = command("finetune", *asked)
     assert (code, said.strip().splitlines()[-1]) == (0, str(out / NETWORKS))
@@ -318,8 +318,9 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
         for name, value in initial.parameters.items()
         if torch.equal(value.half(), tuned.parameters[name].half())
     }
-    assert {"view_net", "encoder"} <= same
-    assert "depth_net" not in same
+    assert same == {"encoder"}
+    settings = yaml.safe_load((out / "baseline.yaml").read_text())["settings"]
+    assert (settings["mask"], settings["depth_smoothness"]) == ("background", 0.03)
     assert "going on after 8 images" in command("finetune", *asked)[1]
     file.write_bytes(pretrained_bytes(tuned))
     code, said = command("finetune", *asked)
@@ -333,5 +334,8 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
         "finetune", str(heads), "--out", str(out), "--networks", str(tmp_path / "none")
     )
     assert (code, "There is no networks file" in said) == (1, True)
+    masked = ("--set", "mask=given", "--out", str(tmp_path / "masked"))
+    code, said = command("finetune", str(heads), "--networks", str(file), *masked)
+    assert (code, "takes no mask files" in said) == (1, True)
     code, said = command("finetune", "--help")
     assert (code, "Examples" in said) == (0, True)

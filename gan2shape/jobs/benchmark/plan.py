@@ -249,10 +249,14 @@ def _training(
     if kind.recipe == "pretrain":
         config = recipe.pretrain.config(request.seed, priors, kind.overrides)
         return Training(kind, config, heads, recipe.pretrain.heads, gan)
-    settings = getattr(recipe, kind.recipe) | kind.overrides
-    settings |= {"method": kind.recipe, "seed": request.seed, "camera": {"size": heads.size}}
-    if start is not None:
-        settings["networks"] = _network_settings(start)
+    if kind.recipe == "finetune":
+        assert start is not None  # the kinds say which
+        settings = recipe.finetune.settings(request.seed, priors, kind.overrides)
+        settings |= {"networks": _network_settings(start)}
+    else:
+        settings = getattr(recipe, kind.recipe) | kind.overrides
+        settings |= {"method": kind.recipe, "seed": request.seed}
+    settings |= {"camera": {"size": heads.size}}
     # Supervised networks never meet the GAN; the others compare images by its features.
     features = None if kind.recipe == "supervised" else gan
     return Training(kind, baseline_config(settings), heads, gan=features, start=start)

@@ -1,35 +1,163 @@
-"""Row 10, ours: GAN2Shape's networks, taught by Unsup3d's losses on many images.
+"""Row 10, ours: GAN2Shape's networks, taught by many single images.
 
-Projected samples fix what single images leave open, relief against rotation, but they are all a
-little alike, and so are the shapes that come of them. Single images have what tells one object
-from another, in symmetry and shading, but from nothing they take long to find views, and a relief
-of their own with them. So one comes after the other, and the view network stays as it was.
+Projected samples settle what single images leave open, relief against rotation, but they are all a
+little alike, and so are the shapes that come of them. Single images have what tells one object from
+another, in symmetry and shading, and need neither latents nor projection. So one comes after the
+other: step 3 with the input alone, for as many images as there are.
+
+The view network learns from the images too, and from renderings of the shapes in the images' own
+colours, whose views are known. Left to the images alone, yaws would shrink and the relief grow, or
+the other way round. So the yaw learns from renderings only, scaled so that the yaws found in images
+spread as the prior says.
 """
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
 
-from gan2shape.pipeline.baselines.training import Trainer
-from gan2shape.pipeline.baselines.unsup3d import Features, Reconstruction
+import torch
+from torch import Generator, Tensor
+
+from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
+from gan2shape.pipeline.geometry import smoothness
+from gan2shape.pipeline.losses import PerceptualLoss, masked_l1, share_of_distance
+from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained
+from gan2shape.pipeline.sampling import YAW, sample_lights, sample_views
+from gan2shape.pipeline.shading import diffuse_shading
+from gan2shape.pipeline.steps import Canonical, limit_gradient
+from gan2shape.pipeline.stylegan2.training import spread_seed
+from gan2shape.pipeline.textures import albedo_from_input
 from gan2shape.schemas.baseline_training import FinetuneConfig
+
+DRAWS = 1
+"""Sets these random numbers apart from those that mirror images."""
+PIN_RATE, PIN_STEP = 0.05, 0.5
+"""Share of the yaw spread's deviation, as a logarithm and at most PIN_STEP, put right per batch."""
+
+
+class SingleImages(Objective):
+    """Step 3's losses of single images, and the error of views in renderings of their shapes."""
+
+    yaw_factor: Tensor
+
+    def __init__(self, config: FinetuneConfig, perceptual: PerceptualLoss | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.perceptual = perceptual
+        self.register_buffer("yaw_factor", torch.ones(()))
+
+    def forward(
+        self, networks: ShapeNetworks, batch: Batch, shown: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        config, images = self.config, batch.images
+        random = Generator(images.device).manual_seed(spread_seed(config.seed + DRAWS, shown))
+        masks = torch.ones_like(images[:, 0])
+        if config.mask == "background":
+            masks = object_masks(images, config.background_threshold).to(images)
+        with autocast(images.device, config.precision):
+            depth, albedo = networks.depth(images), networks.albedo(images)
+            view, light = networks.view(images), networks.light(images)
+        view = torch.cat([view[:, :YAW], view[:, YAW : YAW + 1].detach(), view[:, YAW + 1 :]], 1)
+        depth.register_hook(limit_gradient)
+        shapes = Canonical.of(depth, albedo, networks.camera)
+        painted, known = self._painted(networks, shapes, view, light, images, masks, random)
+        self._pin_yaw(view)
+        view_error = self._view_error(networks, painted, known)
+        side = shapes
+        if config.symmetric:
+            draw = torch.rand(len(images), generator=random, device=random.device)
+            side = shapes.mirrored(draw < 0.5)
+        seen = side.render(view, light, networks.camera, config.renderer)
+        masks = masks * seen.mask
+        photometric = masked_l1(seen.image, images, masks)
+        perceptual = torch.zeros_like(photometric)
+        if self.perceptual is not None and config.perceptual_weight:
+            perceptual = share_of_distance(
+                self.perceptual,
+                config.perceptual_share,
+                seen.image,
+                images,
+                masks,
+                random,
+                config.precision,
+            )
+        shading = diffuse_shading(shapes.normals, light)
+        losses = photometric + config.perceptual_weight * perceptual + view_error
+        losses = losses + config.depth_smoothness * smoothness(depth)
+        losses = losses + config.shading_smoothness * smoothness(shading)
+        return losses, {
+            "photometric": photometric.detach().mean(),
+            "perceptual": perceptual.detach().mean(),
+            "view_error": view_error.detach().mean(),
+            "yaw_std": view[:, YAW].detach().std(unbiased=False),
+        }
+
+    @torch.no_grad()
+    def _painted(
+        self,
+        networks: ShapeNetworks,
+        shapes: Canonical,
+        view: Tensor,
+        light: Tensor,
+        images: Tensor,
+        masks: Tensor,
+        random: Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Renderings (B, 3, S, S) of the shapes in the images' colours, and their views (B, 6)."""
+        config, camera = self.config, networks.camera
+        albedo = albedo_from_input(
+            shapes.depth,
+            shapes.normals,
+            shapes.albedo,
+            view,
+            shapes.render(view, light, camera, config.renderer),
+            images,
+            masks,
+            camera,
+        )
+        views = sample_views(len(images), config.view_prior, random)
+        lights = sample_lights(light, config.light_prior, random)
+        painted = replace(shapes, albedo=albedo).render(views, lights, camera, config.renderer)
+        return painted.image.clamp(-1, 1), views
+
+    def _view_error(self, networks: ShapeNetworks, painted: Tensor, known: Tensor) -> Tensor:
+        """Mean error (B,) of the views found in renderings, in the prior's deviations."""
+        prior = self.config.view_prior
+        mean, std = (torch.tensor(x, device=known.device) for x in (prior.mean, prior.std))
+        moves = std > 0
+        factor = torch.ones_like(std)
+        factor[YAW] = self.yaw_factor
+        wanted = mean + factor * (known - mean)
+        with autocast(painted.device, self.config.precision):
+            found = networks.view(painted)
+        error = ((found - wanted)[:, moves] / std[moves]).abs()
+        return error.sum(1) / max(error.shape[1], 1)
+
+    @torch.no_grad()
+    def _pin_yaw(self, view: Tensor) -> None:
+        """Change the factor on the yaws that are taught so that views found have the prior's."""
+        prior = self.config.view_prior
+        wanted = prior.view_scale * prior.std[YAW]
+        found = (view[:, YAW] - prior.mean[YAW]).square().mean().sqrt()
+        if wanted > 0 and found > 0:
+            off = (wanted / found).log().clamp(-PIN_STEP, PIN_STEP)
+            self.yaw_factor.mul_((PIN_RATE * off).exp())
 
 
 def trainer(
     config: FinetuneConfig,
     initial: Pretrained,
-    features: Features | None = None,
+    perceptual: PerceptualLoss | None = None,
     device: torch.device | str = "cpu",
 ) -> Trainer:
-    """A trainer from the networks `initial`, whose settings `config` has; `features` are on
-    `device` and frozen, `None` leaves the perceptual loss out.
+    """A trainer from the networks `initial`, whose settings `config` has; `perceptual` works on
+    `device`, `None` leaves it out.
     """
 
-    def make() -> tuple[ShapeNetworks, Reconstruction]:
-        networks = initial.shape_networks()
-        networks.view_net.requires_grad_(False)
-        return networks, Reconstruction(config, networks.depth_net.head.in_channels, features)
+    def make() -> tuple[ShapeNetworks, SingleImages]:
+        return initial.shape_networks(), SingleImages(config, perceptual)
 
     return Trainer(config, make, device, initial)

@@ -26,7 +26,7 @@ from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.steps import limit_gradient
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.schemas.baseline_training import ReconstructionConfig, Unsup3dConfig
+from gan2shape.schemas.baseline_training import Unsup3dConfig
 
 CODE_CHANNELS = 128
 TINY = 1e-7
@@ -84,9 +84,7 @@ class ConfidenceNetwork(nn.Module):
 class Reconstruction(Objective):
     """Negative log likelihood of the images' reconstructions and, with symmetry, mirrored ones."""
 
-    def __init__(
-        self, config: ReconstructionConfig, width: int, features: Features | None = None
-    ) -> None:
+    def __init__(self, config: Unsup3dConfig, width: int, features: Features | None = None) -> None:
         super().__init__()
         self.config = config
         self.features = features

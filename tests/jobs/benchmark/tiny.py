@@ -48,7 +48,10 @@ RECIPE: dict[str, Any] = {
         "heads": 2,
         "set": _STEPS | {"networks.width": 8, "ellipsoid.iterations": 2},
     },
-    "finetune": {"images": 8, "batch": 4, "precision": "float32", "warm_up": 4},
+    "finetune": {
+        "preset": "heads64-finetune",
+        "training": {"images": 8, "batch": 4, "precision": "float32"},
+    },
     "forward": {"preset": "heads64-forward", "set": {"precision": "float32"}},
     "refine": {"preset": "heads64-refine", "set": _STEPS},
 }

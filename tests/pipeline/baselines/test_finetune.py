@@ -1,61 +1,89 @@
-"""Finetuning: what it keeps, and that it goes on from the networks it is given."""
+"""Finetuning: what it keeps, what teaches the views, and that it goes on where it was."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
+from torch import Tensor
 
 from gan2shape.pipeline.baselines import finetune
 from gan2shape.pipeline.baselines.training import Batch
 from gan2shape.pipeline.pretrained import Pretrained
-from gan2shape.schemas.baseline_training import FinetuneConfig, baseline_config
+from gan2shape.schemas.baseline_training import (
+    FinetuneConfig,
+    baseline_config,
+    finetune_settings,
+)
+from gan2shape.schemas.config import ConfigError, load_config
 from tests.networks import tiny_networks
 
 SIZE, STYLE = 32, 8
 
 
-def made(initial: Pretrained) -> FinetuneConfig:
-    config = baseline_config(
-        {
-            "method": "finetune",
-            "camera": initial.camera,
-            "networks": initial.networks,
-            "warm_up": 4,
-            "precision": "float32",
-        }
-    )
+def made(initial: Pretrained, **changes: Any) -> FinetuneConfig:
+    own = {
+        "method": "finetune",
+        "camera": initial.camera,
+        "networks": initial.networks,
+        "precision": "float32",
+    }
+    config = baseline_config(own | changes)
     assert isinstance(config, FinetuneConfig)
     return config
 
 
-def test_views_and_the_encoder_stay_and_the_rest_learns() -> None:
+def some_images() -> Tensor:
+    return torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_all_networks_learn_and_the_encoder_stays() -> None:
     initial = tiny_networks("0" * 64, STYLE, SIZE)
     training = finetune.trainer(made(initial), initial)
-    images = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    start = initial.shape_networks()
+    images = some_images()
     with torch.no_grad():
-        torch.testing.assert_close(training.look(images).depth, start.depth(images))
-
-    def changed() -> set[str]:
-        after = training.networks().parameters
-        return {
-            name.split(".")[0]
-            for name, value in initial.parameters.items()
-            if not torch.equal(value, after[name])
-        }
-
+        start = initial.shape_networks().depth(images)
+    torch.testing.assert_close(training.look(images).depth, start)
     training.step(Batch(images))
-    assert changed() == {"albedo_net", "light_net"}  # the warm-up
-    for _ in range(2):
-        training.step(Batch(images))
-    assert changed() == {"albedo_net", "light_net", "depth_net"}
     left = training.networks()
+    changed = {
+        name.split(".")[0]
+        for name, value in initial.parameters.items()
+        if not torch.equal(value, left.parameters[name])
+    }
+    assert changed == {"depth_net", "albedo_net", "view_net", "light_net"}
     assert left.offset_encoder() is not None
     assert (left.gan_sha256, left.style_dim) == ("0" * 64, STYLE)
 
 
+def test_yaws_learn_from_renderings_alone() -> None:
+    """Without a prior of views no rendering teaches them, and the images may not."""
+    initial = tiny_networks("0" * 64, STYLE, SIZE)
+    alone = {"view_prior": {"std": [0.0] * 6}, "weight_decay": 0.0}
+    training = finetune.trainer(made(initial, **alone), initial)
+    before = initial.shape_networks().view_net.head.weight
+    assert training.step(Batch(some_images()))["loss"].isfinite()
+    after = training.shape_networks.view_net.head.weight
+    moved = (after != before).any(1)
+    assert moved.tolist() == [True, False, True, True, True, False]
+
+
+def test_the_spread_of_the_yaw_is_held_to_the_priors() -> None:
+    initial = tiny_networks("0" * 64, STYLE, SIZE)
+    wide = {"view_prior": {"std": [0.1, 5.0, 0.1, 0.0, 0.0, 0.0]}}
+    narrow = {"view_prior": {"std": [0.1, 1e-9, 0.1, 0.0, 0.0, 0.0]}}
+    for changes, least, most in ((wide, 1.0, 1.1), (narrow, 0.9, 1.0)):
+        training = finetune.trainer(made(initial, **changes), initial)
+        for _ in range(2):
+            training.step(Batch(some_images()))
+        factor = float(training.state()["objective"]["yaw_factor"])
+        assert least < factor < most
+
+
 def test_it_goes_on_from_a_state() -> None:
     initial = tiny_networks("0" * 64, STYLE, SIZE)
-    images = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = some_images()
     whole, first, second = (finetune.trainer(made(initial), initial) for _ in range(3))
     for _ in range(3):
         whole.step(Batch(images))
@@ -66,3 +94,14 @@ def test_it_goes_on_from_a_state() -> None:
     ours, theirs = (each.networks().parameters for each in (second, whole))
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, msg=name)
+
+
+def test_settings_come_from_a_preset() -> None:
+    run = load_config("heads64-finetune", {"optimization.symmetry_step3": "never"})
+    config = baseline_config(finetune_settings(run))
+    assert isinstance(config, FinetuneConfig)
+    assert (config.mask, config.symmetric) == ("background", False)
+    assert config.view_prior == run.view_prior
+    assert config.depth_smoothness == run.optimization.depth_smoothness
+    with pytest.raises(ConfigError, match="takes no mask files"):
+        finetune_settings(load_config("heads64-finetune", {"mask": "given"}))
