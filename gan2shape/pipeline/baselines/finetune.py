@@ -5,10 +5,10 @@ little alike, and so are the shapes that come of them. Single images have what t
 another, in symmetry and shading, and need neither latents nor projection. So one comes after the
 other: step 3 with the input alone, for as many images as there are.
 
-The view network learns from the images too, and from renderings of the shapes in the images' own
-colours, whose views are known. Left to the images alone, yaws would shrink and the relief grow, or
-the other way round. So the yaw learns from renderings only, scaled so that the yaws found in images
-spread as the prior says.
+View and light networks learn from the images too, and from renderings of the shapes in the images'
+own colours, whose views and lights are known. Left to the images alone, yaws would shrink and the
+relief grow, or the other way round. So the yaw learns from renderings only, scaled so that the yaws
+found in images spread as the prior says.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained
-from gan2shape.pipeline.sampling import YAW, sample_lights, sample_views
+from gan2shape.pipeline.sampling import YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
 from gan2shape.pipeline.steps import Canonical, limit_gradient
 from gan2shape.pipeline.stylegan2.training import spread_seed
@@ -34,12 +34,14 @@ from gan2shape.schemas.baseline_training import FinetuneConfig
 
 DRAWS = 1
 """Sets these random numbers apart from those that mirror images."""
+LIGHT_WEIGHT = 0.1
+"""On the error of lights in renderings: enough to steer them, images have the last word."""
 PIN_RATE, PIN_STEP = 0.05, 0.5
 """Share of the yaw spread's deviation, as a logarithm and at most PIN_STEP, put right per batch."""
 
 
 class SingleImages(Objective):
-    """Step 3's losses of single images, and the error of views in renderings of their shapes."""
+    """Step 3's losses of single images, and the errors in renderings of their shapes."""
 
     yaw_factor: Tensor
 
@@ -63,9 +65,9 @@ class SingleImages(Objective):
         view = torch.cat([view[:, :YAW], view[:, YAW : YAW + 1].detach(), view[:, YAW + 1 :]], 1)
         depth.register_hook(limit_gradient)
         shapes = Canonical.of(depth, albedo, networks.camera)
-        painted, known = self._painted(networks, shapes, view, light, images, masks, random)
+        painted, *known = self._painted(networks, shapes, view, light, images, masks, random)
         self._pin_yaw(view)
-        view_error = self._view_error(networks, painted, known)
+        view_error, light_error = self._errors(networks, painted, *known)
         side = shapes
         if config.symmetric:
             draw = torch.rand(len(images), generator=random, device=random.device)
@@ -85,13 +87,15 @@ class SingleImages(Objective):
                 config.precision,
             )
         shading = diffuse_shading(shapes.normals, light)
-        losses = photometric + config.perceptual_weight * perceptual + view_error
+        losses = photometric + config.perceptual_weight * perceptual
+        losses = losses + view_error + LIGHT_WEIGHT * light_error
         losses = losses + config.depth_smoothness * smoothness(depth)
         losses = losses + config.shading_smoothness * smoothness(shading)
         return losses, {
             "photometric": photometric.detach().mean(),
             "perceptual": perceptual.detach().mean(),
             "view_error": view_error.detach().mean(),
+            "light_error": light_error.detach().mean(),
             "yaw_std": view[:, YAW].detach().std(unbiased=False),
         }
 
@@ -105,8 +109,10 @@ class SingleImages(Objective):
         images: Tensor,
         masks: Tensor,
         random: Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Renderings (B, 3, S, S) of the shapes in the images' colours, and their views (B, 6)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Renderings (B, 3, S, S) of the shapes in the images' colours, under random views (B, 6)
+        and lights (B, 4), and these.
+        """
         config, camera = self.config, networks.camera
         albedo = albedo_from_input(
             shapes.depth,
@@ -121,20 +127,21 @@ class SingleImages(Objective):
         views = sample_views(len(images), config.view_prior, random)
         lights = sample_lights(light, config.light_prior, random)
         painted = replace(shapes, albedo=albedo).render(views, lights, camera, config.renderer)
-        return painted.image.clamp(-1, 1), views
+        return painted.image.clamp(-1, 1), views, lights
 
-    def _view_error(self, networks: ShapeNetworks, painted: Tensor, known: Tensor) -> Tensor:
-        """Mean error (B,) of the views found in renderings, in the prior's deviations."""
-        prior = self.config.view_prior
-        mean, std = (torch.tensor(x, device=known.device) for x in (prior.mean, prior.std))
-        moves = std > 0
+    def _errors(
+        self, networks: ShapeNetworks, painted: Tensor, views: Tensor, lights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean errors (B,) of views and lights found in renderings, in the priors' deviations."""
+        config, prior = self.config, self.config.view_prior
+        mean, std = (torch.tensor(x, device=views.device) for x in (prior.mean, prior.std))
         factor = torch.ones_like(std)
         factor[YAW] = self.yaw_factor
-        wanted = mean + factor * (known - mean)
-        with autocast(painted.device, self.config.precision):
-            found = networks.view(painted)
-        error = ((found - wanted)[:, moves] / std[moves]).abs()
-        return error.sum(1) / max(error.shape[1], 1)
+        with autocast(painted.device, config.precision):
+            view_error = networks.view(painted) - mean - factor * (views - mean)
+            light_error = networks.light(painted) - lights
+        spread = light_spread(config.light_prior).to(lights)
+        return _in_deviations(view_error, std), _in_deviations(light_error, spread)
 
     @torch.no_grad()
     def _pin_yaw(self, view: Tensor) -> None:
@@ -161,3 +168,9 @@ def trainer(
         return initial.shape_networks(), SingleImages(config, perceptual)
 
     return Trainer(config, make, device, initial)
+
+
+def _in_deviations(errors: Tensor, std: Tensor) -> Tensor:
+    """Mean absolute errors (B,) of (B, D) in standard deviations (D,), of what varies at all."""
+    varies = std > 0
+    return (errors[:, varies] / std[varies]).abs().sum(1) / max(int(varies.sum()), 1)
