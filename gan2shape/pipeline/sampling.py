@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from gan2shape.schemas.config import LightPriorConfig, ViewPriorConfig
 
-YAW = 1
+YAW, ROLL = 1, 2
 
 
 def sample_views(count: int, prior: ViewPriorConfig, random: Generator) -> Tensor:

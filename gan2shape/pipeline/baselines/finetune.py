@@ -7,8 +7,9 @@ other: step 3 with the input alone, for as many images as there are.
 
 View and light networks learn from the images too, and from renderings of the shapes in the images'
 own colours, whose views and lights are known. Left to the images alone, yaws would shrink and the
-relief grow, or the other way round. So the yaw learns from renderings only, scaled so that the yaws
-found in images spread as the prior says.
+relief grow, or the other way round, and shapes would tilt as rolls follow yaws. So the yaw learns
+from renderings only, and those teach yaws and rolls by which the yaws found in images spread as the
+prior says and rolls have nothing to do with them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained
-from gan2shape.pipeline.sampling import YAW, light_spread, sample_lights, sample_views
+from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
 from gan2shape.pipeline.steps import Canonical, limit_gradient
 from gan2shape.pipeline.stylegan2.training import spread_seed
@@ -37,19 +38,22 @@ DRAWS = 1
 LIGHT_WEIGHT = 0.1
 """On the error of lights in renderings: enough to steer them, images have the last word."""
 PIN_RATE, PIN_STEP = 0.05, 0.5
-"""Share of the yaw spread's deviation, as a logarithm and at most PIN_STEP, put right per batch."""
+"""Share of what spread and slope are off by, the first as a logarithm and at most PIN_STEP, that a
+batch puts right."""
 
 
 class SingleImages(Objective):
     """Step 3's losses of single images, and the errors in renderings of their shapes."""
 
     yaw_factor: Tensor
+    roll_slope: Tensor
 
     def __init__(self, config: FinetuneConfig, perceptual: PerceptualLoss | None = None) -> None:
         super().__init__()
         self.config = config
         self.perceptual = perceptual
         self.register_buffer("yaw_factor", torch.ones(()))
+        self.register_buffer("roll_slope", torch.zeros(()))
 
     def forward(
         self, networks: ShapeNetworks, batch: Batch, shown: int
@@ -66,7 +70,7 @@ class SingleImages(Objective):
         depth.register_hook(limit_gradient)
         shapes = Canonical.of(depth, albedo, networks.camera)
         painted, *known = self._painted(networks, shapes, view, light, images, masks, random)
-        self._pin_yaw(view)
+        self._pin(view)
         view_error, light_error = self._errors(networks, painted, *known)
         side = shapes
         if config.symmetric:
@@ -135,23 +139,26 @@ class SingleImages(Objective):
         """Mean errors (B,) of views and lights found in renderings, in the priors' deviations."""
         config, prior = self.config, self.config.view_prior
         mean, std = (torch.tensor(x, device=views.device) for x in (prior.mean, prior.std))
-        factor = torch.ones_like(std)
-        factor[YAW] = self.yaw_factor
+        taught = views - mean
+        taught[:, ROLL] -= self.roll_slope * taught[:, YAW]
+        taught[:, YAW] *= self.yaw_factor
         with autocast(painted.device, config.precision):
-            view_error = networks.view(painted) - mean - factor * (views - mean)
+            view_error = networks.view(painted) - mean - taught
             light_error = networks.light(painted) - lights
         spread = light_spread(config.light_prior).to(lights)
         return _in_deviations(view_error, std), _in_deviations(light_error, spread)
 
     @torch.no_grad()
-    def _pin_yaw(self, view: Tensor) -> None:
-        """Change the factor on the yaws that are taught so that views found have the prior's."""
+    def _pin(self, view: Tensor) -> None:
+        """Change what is taught of yaws and rolls by how views (B, 6) found in images are off."""
         prior = self.config.view_prior
         wanted = prior.view_scale * prior.std[YAW]
-        found = (view[:, YAW] - prior.mean[YAW]).square().mean().sqrt()
+        yaw, roll = (view[:, axis] - prior.mean[axis] for axis in (YAW, ROLL))
+        found = yaw.square().mean().sqrt()
         if wanted > 0 and found > 0:
             off = (wanted / found).log().clamp(-PIN_STEP, PIN_STEP)
             self.yaw_factor.mul_((PIN_RATE * off).exp())
+            self.roll_slope.add_(PIN_RATE * ((yaw * roll).mean() / found.square()).clamp(-1, 1))
 
 
 def trainer(

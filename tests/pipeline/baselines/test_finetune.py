@@ -81,6 +81,16 @@ def test_the_spread_of_the_yaw_is_held_to_the_priors() -> None:
         assert least < factor < most
 
 
+def test_rolls_that_follow_yaws_are_taught_less() -> None:
+    initial = tiny_networks("0" * 64, STYLE, SIZE)
+    objective = finetune.SingleImages(made(initial))
+    view = torch.zeros(4, 6)
+    view[:, 1] = torch.tensor([-0.4, -0.1, 0.1, 0.4])
+    view[:, 2] = 0.5 * view[:, 1]
+    objective._pin(view)
+    assert float(objective.roll_slope) == pytest.approx(finetune.PIN_RATE * 0.5)
+
+
 def test_it_goes_on_from_a_state() -> None:
     initial = tiny_networks("0" * 64, STYLE, SIZE)
     images = some_images()
