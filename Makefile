@@ -34,6 +34,8 @@ demo: $(RUNTIME)
 assets: $(ASSETS_OUT)/.networks
 	cp $(ASSETS_OUT)/heads64.safetensors $(ASSETS)/gan.safetensors
 	cp $(ASSETS_OUT)/priors/priors.yaml $(ASSETS)/priors.yaml
+	mkdir -p $(ASSETS)-pretrained
+	cp $(ASSETS_OUT)/pretrained/networks.safetensors $(ASSETS)-pretrained/networks.safetensors
 	cp $(ASSETS_OUT)/networks/networks.safetensors $(ASSETS)/networks.safetensors
 
 $(ASSETS_OUT)/.train: | $(DEV)
@@ -51,9 +53,16 @@ $(ASSETS_OUT)/.priors: $(ASSETS_OUT)/.gan
 	$(BIN)/gan2shape priors $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors --out $(ASSETS_OUT)/priors
 	@touch $@
 
-$(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.priors
+$(ASSETS_OUT)/.pretrained: $(ASSETS_OUT)/.priors
 	$(BIN)/gan2shape pretrain $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
-		--priors $(ASSETS_OUT)/priors/priors.yaml --preset heads64-pretrain --out $(ASSETS_OUT)/networks
+		--priors $(ASSETS_OUT)/priors/priors.yaml --preset heads64-pretrain --out $(ASSETS_OUT)/pretrained
+	@touch $@
+
+$(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.pretrained
+	$(BIN)/gan2shape finetune $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
+		--networks $(ASSETS_OUT)/pretrained/networks.safetensors \
+		--priors $(ASSETS_OUT)/priors/priors.yaml --batch 16 --lr 0.0003 --decay 0.8 --images 60000 \
+		--out $(ASSETS_OUT)/networks
 	@touch $@
 
 test: $(DEV)

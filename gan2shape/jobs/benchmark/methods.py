@@ -29,6 +29,8 @@ class TrainingKind:
     overrides: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
     """The training whose networks it goes on from."""
+    packaged: str | None = None
+    """Name of the networks that it left in this program."""
 
 
 NO_REGULARISATION = {"latent.regularize": False}
@@ -40,8 +42,8 @@ TRAININGS = {
         TrainingKind("supervised", "supervised"),
         TrainingKind("unsup3d", "unsup3d", {"symmetric": True}),
         TrainingKind("unsup3d-no-symmetry", "unsup3d", {"symmetric": False}),
-        TrainingKind("pretrain", "pretrain"),
-        TrainingKind("finetune", "finetune", start="pretrain"),
+        TrainingKind("pretrain", "pretrain", packaged="heads64-pretrained"),
+        TrainingKind("finetune", "finetune", start="pretrain", packaged="heads64"),
         TrainingKind("pretrain-no-regularisation", "pretrain", NO_REGULARISATION),
         TrainingKind("pretrain-no-symmetry", "pretrain", NO_SYMMETRY),
     )

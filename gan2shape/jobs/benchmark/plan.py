@@ -29,7 +29,7 @@ from gan2shape.pipeline.synthetic.splits import split_seeds
 from gan2shape.schemas.assets import NETWORKS_FILE, PRIORS_FILE, asset_names
 from gan2shape.schemas.baseline_training import AnyBaseline, baseline_config
 from gan2shape.schemas.benchmark import Recipe
-from gan2shape.schemas.config import NetworkConfig, RunConfig, plain_digest
+from gan2shape.schemas.config import RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 
 CATEGORY = "heads64"
@@ -91,8 +91,8 @@ class Training:
     limit: int | None = None
     """It takes the first ones alone."""
     gan: Weights | None = None
-    start: Training | Weights | None = None
-    """Networks that it goes on from: trained here, or packaged."""
+    start: Training | None = None
+    """Whose networks it goes on from."""
     version: str = metadata.version("gan2shape")
 
     @property
@@ -110,7 +110,7 @@ class Training:
             "gan": self.gan and self.gan.sha256,
             "version": self.version,
         }
-        return origin if self.start is None else origin | {"start": _key(self.start)}
+        return origin if self.start is None else origin | {"start": self.start.key}
 
     @property
     def key(self) -> str:
@@ -124,7 +124,7 @@ class Training:
     @property
     def chain(self) -> tuple[Training, ...]:
         """Itself, after the trainings that it goes on from."""
-        return (*self.start.chain, self) if isinstance(self.start, Training) else (self,)
+        return (*self.start.chain, self) if self.start else (self,)
 
     def __str__(self) -> str:
         limit = f", the first {self.limit}" if self.limit else ""
@@ -144,11 +144,12 @@ class Row:
 
     @property
     def key(self) -> str:
+        start = self.start
         return plain_digest(
             {
                 "row": self.method.number,
                 "settings": self.config.model_dump(mode="json"),
-                "networks": _key(self.start),
+                "networks": start.key if isinstance(start, Training) else start.sha256,
                 "heads": self.heads.key,
                 "gan": self.gan.sha256,
             }
@@ -158,11 +159,6 @@ class Row:
         start = self.start
         source = start.folder if isinstance(start, Training) else f"packaged {start.path}"
         return f"row {self.method.label}: {self.config.name} from {source}"
-
-
-def _key(start: Training | Weights) -> str:
-    """What tells networks from others."""
-    return start.key if isinstance(start, Training) else start.sha256
 
 
 @dataclass(frozen=True)
@@ -206,14 +202,17 @@ def make_plan(request: Request) -> Plan:
     for each in (heads, train_heads):
         _ = each.seeds  # as many as there are
     methods = [BY_NUMBER[n] for n in request.rows if n not in (CONSTANT, AVERAGE)]
-    packaged = _packaged(gan, recipe.forward.config(request.seed, priors), request)
+    forward = recipe.forward.config(request.seed, priors)
     rows = []
 
-    def start(kind: TrainingKind) -> Training | Weights:
-        if packaged is not None and kind.name == "pretrain":
-            return packaged
-        before = start(TRAININGS[kind.start]) if kind.start else None
+    def training(kind: TrainingKind) -> Training:
+        before = training(TRAININGS[kind.start]) if kind.start else None
         return _training(kind, request, train_heads, weights, priors, before)
+
+    def start(kind: TrainingKind) -> Training | Weights:
+        if request.packaged and kind.packaged:
+            return _packaged(kind.packaged, gan, forward)
+        return training(kind)
 
     for method in methods:
         assert method.recipe is not None  # only those of CONSTANT and AVERAGE have none
@@ -223,18 +222,16 @@ def make_plan(request: Request) -> Plan:
     return Plan(heads, train_heads, tuple(rows), weights, priors)
 
 
-def _packaged(gan: Gan, config: RunConfig, request: Request) -> Weights | None:
-    """The packaged networks, where they are asked for and fit."""
-    if not request.packaged:
-        return None
-    if CATEGORY not in asset_names(NETWORKS_FILE):
+def _packaged(name: str, gan: Gan, config: RunConfig) -> Weights:
+    """Packaged networks, if they are there and fit."""
+    if name not in asset_names(NETWORKS_FILE):
         raise UserError(
-            f"No {CATEGORY} networks come with this installation; leave out --packaged, or give "
+            f"No {name} networks come with this installation; leave out --packaged, or give "
             "--no-packaged with --quick, to train them."
         )
-    networks = load_pretrained(CATEGORY)
+    networks = load_pretrained(name)
     check_pretrained(networks, gan, config.model_copy(update={"networks": networks.networks}))
-    return Weights(CATEGORY, networks.sha256)
+    return Weights(name, networks.sha256)
 
 
 def _training(
@@ -243,7 +240,7 @@ def _training(
     heads: HeadSet,
     gan: Weights,
     priors: str | None,
-    start: Training | Weights | None,
+    start: Training | None,
 ) -> Training:
     recipe = request.recipe
     if kind.recipe == "pretrain":
@@ -252,7 +249,7 @@ def _training(
     if kind.recipe == "finetune":
         assert start is not None  # the kinds say which
         settings = recipe.finetune.settings(request.seed, priors, kind.overrides)
-        settings |= {"networks": _network_settings(start)}
+        settings |= {"networks": start.config.networks}
     else:
         settings = getattr(recipe, kind.recipe) | kind.overrides
         settings |= {"method": kind.recipe, "seed": request.seed}
@@ -260,9 +257,3 @@ def _training(
     # Supervised networks never meet the GAN; the others compare images by its features.
     features = None if kind.recipe == "supervised" else gan
     return Training(kind, baseline_config(settings), heads, gan=features, start=start)
-
-
-def _network_settings(start: Training | Weights) -> NetworkConfig:
-    if isinstance(start, Training):
-        return start.config.networks
-    return load_pretrained(start.path).networks

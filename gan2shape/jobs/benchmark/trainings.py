@@ -115,7 +115,7 @@ def _baseline(
         device=execution.device,
         threads=execution.threads,
         gan=training.gan and training.gan.path,
-        networks=training.start and networks_path(cache, training.start),
+        networks=training.start and str(networks_file(cache, training.start)),
     )
 
 

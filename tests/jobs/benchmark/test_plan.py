@@ -12,6 +12,7 @@ import gan2shape.jobs.benchmark.plan as plan_module
 from gan2shape.jobs.benchmark.methods import METHODS, TRAININGS, paper_ratio, parse_rows
 from gan2shape.jobs.benchmark.plan import HeadSet, Plan, Request, Training, make_plan
 from gan2shape.jobs.store import Weights
+from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.benchmark import load_recipe, packaged_recipe
 from gan2shape.schemas.config import ConfigError, RunConfig
@@ -130,31 +131,28 @@ def named(made: Plan, name: str) -> Training:
     return next(training for training in made.trainings if training.name == name)
 
 
-def test_packaged_networks_start_two_rows_and_finetuning(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_packaged_networks_start_three_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     gan = load_gan("heads64")
-    monkeypatch.setattr(plan_module, "asset_names", lambda file: [])
-    with pytest.raises(UserError, match="No heads64 networks come with this installation"):
+    monkeypatch.setattr(plan_module, "asset_names", lambda file: ["heads64"])
+    with pytest.raises(UserError, match="No heads64-pretrained networks come with this"):
         plan(packaged=True)
-    networks = replace(
-        tiny_networks(gan.sha256, gan.generator.style_dim, 64), sha256="5" * 64, source="heads64"
-    )
-    monkeypatch.setattr(plan_module, "load_pretrained", lambda name: networks)
-    monkeypatch.setattr(
-        plan_module, "asset_names", lambda file: ["heads64"] * file.startswith("networks")
-    )
+    monkeypatch.setattr(plan_module, "asset_names", lambda file: ["heads64", "heads64-pretrained"])
+    networks = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
+    digests = {"heads64": "5" * 64, "heads64-pretrained": "6" * 64}
+
+    def load(name: str) -> Pretrained:
+        return replace(networks, sha256=digests[name], source=name)
+
+    monkeypatch.setattr(plan_module, "load_pretrained", load)
     made = plan(packaged=True)
     starts = {row.method.number: row.start for row in made.rows}
-    assert [n for n, start in starts.items() if isinstance(start, Weights)] == [6, 9]
-    last = starts[10]
-    assert isinstance(last, Training)
-    assert last.start == starts[6]
-    assert last.config.networks.width == networks.networks.width
-    assert starts[6] == Weights("heads64", "5" * 64)
+    pretrained = Weights("heads64-pretrained", "6" * 64)
+    assert starts[6] == starts[9] == pretrained
+    assert starts[10] == Weights("heads64", "5" * 64)
+    trained = [n for n, start in starts.items() if isinstance(start, Training)]
+    assert trained == [1, 4, 5, 7, 8]
     assert "row 9 Pretrained networks, one forward pass: heads64-forward from packaged" in str(made)
-    stranger = replace(networks, gan_sha256="0" * 64)
-    monkeypatch.setattr(plan_module, "load_pretrained", lambda name: stranger)
+    networks = replace(networks, gan_sha256="0" * 64)
     with pytest.raises(UserError, match="were trained with another GAN"):
         plan(packaged=True)
 
