@@ -7,7 +7,7 @@ import torch
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.pretrained import Pretrained, parameters_of
-from gan2shape.schemas.config import CameraConfig, NetworkConfig
+from gan2shape.schemas.config import CameraConfig, LatentConfig, NetworkConfig
 
 
 def tiny_networks(gan_sha256: str, style_dim: int, size: int) -> Pretrained:
@@ -17,4 +17,5 @@ def tiny_networks(gan_sha256: str, style_dim: int, size: int) -> Pretrained:
         torch.manual_seed(0)
         networks = ShapeNetworks(Camera.from_config(camera), options)
         encoder = OffsetEncoder(size, options, style_dim)
-    return Pretrained(parameters_of(networks, encoder), options, camera, style_dim, gan_sha256)
+    parameters = parameters_of(networks, encoder)
+    return Pretrained(parameters, options, camera, style_dim, gan_sha256, LatentConfig())

@@ -67,4 +67,5 @@ def trained(group: Group) -> Pretrained:
         camera=group.config.camera,
         style_dim=group.gan.generator.style_dim,
         gan_sha256=group.gan.sha256,
+        latent=group.config.latent,
     )

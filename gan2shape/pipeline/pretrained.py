@@ -2,7 +2,7 @@
 
 A safetensors file with the shape networks' parameters under `depth_net.`, `albedo_net.`,
 `view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision. The
-metadata has one entry, `gan2shape`, a JSON object with `format` = "gan2shape.networks/1" and the
+metadata has one entry, `gan2shape`, a JSON object with `format` = "gan2shape.networks/2" and the
 fields of `Pretrained`: safetensors stores several entries in an order of its own, and equal
 networks would make different files. Networks trained without a GAN have no encoder.
 """
@@ -22,10 +22,10 @@ from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, read_safetensors
 from gan2shape.schemas.assets import NETWORKS_FILE, asset_names, asset_path
-from gan2shape.schemas.config import CameraConfig, NetworkConfig, RunConfig
+from gan2shape.schemas.config import CameraConfig, LatentConfig, NetworkConfig, RunConfig, Settings
 from gan2shape.schemas.errors import UserError
 
-FORMAT = "gan2shape.networks/1"
+FORMAT = "gan2shape.networks/2"
 ENCODER = "encoder."
 
 
@@ -37,8 +37,8 @@ class PretrainedError(UserError):
 class Pretrained:
     """Parameters of the shape networks and the offset encoder, and what they were trained for.
 
-    Networks trained without a GAN have no encoder, `style_dim` or `gan_sha256`; they serve every
-    GAN.
+    Networks trained without a GAN have no encoder, `style_dim`, `gan_sha256` or `latent`; they
+    serve every GAN.
     """
 
     parameters: dict[str, Tensor]
@@ -48,6 +48,8 @@ class Pretrained:
     style_dim: int | None = None
     gan_sha256: str | None = None
     """Of the GAN's file: the encoder speaks that GAN's latents."""
+    latent: LatentConfig | None = None
+    """How the encoder's codes become latent offsets."""
     sha256: str = ""
     """Of the file that they came from."""
     source: str = ""
@@ -108,6 +110,7 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
             camera=CameraConfig.model_validate(about["camera"]),
             style_dim=int(about["style_dim"]) if "style_dim" in about else None,
             gan_sha256=about["gan_sha256"] if "style_dim" in about else None,
+            latent=LatentConfig.model_validate(about["latent"]) if "style_dim" in about else None,
             sha256=file_digest(path),
             source=str(name_or_path),
         )
@@ -137,16 +140,24 @@ def check_gan(pretrained: Pretrained, gan: Gan) -> None:
 
 
 def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
-    """Raise `PretrainedError` unless the networks know this GAN and have the run's settings."""
+    """Raise `PretrainedError` unless the networks know this GAN and have the run's settings.
+
+    Those of the offset encoder matter where there are cycles, which use it.
+    """
     check_gan(pretrained, gan)
-    for part in ("camera", "networks"):
-        theirs, ours = getattr(pretrained, part), getattr(config, part)
-        for name, value in theirs:
-            if value != getattr(ours, name):
+    parts: dict[str, tuple[Settings, tuple[str, ...]]] = {
+        part: (theirs, tuple(theirs.model_dump()))
+        for part, theirs in (("camera", pretrained.camera), ("networks", pretrained.networks))
+    }
+    if pretrained.latent is not None and not config.forward_only:
+        parts["latent"] = (pretrained.latent, ("regularize", "mapping_layers", "relative"))
+    for part, (theirs, names) in parts.items():
+        for name in names:
+            value, ours = getattr(theirs, name), getattr(getattr(config, part), name)
+            if value != ours:
                 raise PretrainedError(
                     f"The networks {pretrained.source} were trained with {part}.{name} {value}, "
-                    f"not {getattr(ours, name)}; use '--set {part}.{name}={value}' or another "
-                    "--preset."
+                    f"not {ours}; use '--set {part}.{name}={value}' or another --preset."
                 )
 
 
@@ -157,8 +168,9 @@ def pretrained_bytes(pretrained: Pretrained) -> bytes:
         "networks": pretrained.networks.model_dump(mode="json"),
         "camera": pretrained.camera.model_dump(mode="json"),
     }
-    if pretrained.style_dim is not None:
+    if pretrained.style_dim is not None and pretrained.latent is not None:
         about |= {"style_dim": pretrained.style_dim, "gan_sha256": pretrained.gan_sha256}
+        about |= {"latent": pretrained.latent.model_dump(mode="json")}
     halves = {
         name: t.detach().cpu().half().contiguous() for name, t in pretrained.parameters.items()
     }

@@ -23,7 +23,9 @@ from gan2shape.pipeline.pretrained import (
     pretrained_bytes,
 )
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
-from gan2shape.schemas.config import RunConfig
+from gan2shape.pipeline.stylegan2.checkpoint import load_gan
+from gan2shape.schemas.assets import NETWORKS_FILE, asset_names
+from gan2shape.schemas.config import RunConfig, load_config
 from gan2shape.schemas.errors import UserError
 from tests.networks import tiny_networks
 
@@ -43,6 +45,7 @@ def test_what_is_written_is_read_back_within_half_precision(
     again = load_pretrained(file)
     assert again.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert again.source == str(file)
+    assert again.latent == networks.latent
     for name in ("networks", "camera", "style_dim", "gan_sha256"):
         assert getattr(again, name) == getattr(networks, name)
     assert again.parameters.keys() == networks.parameters.keys()
@@ -143,6 +146,10 @@ def test_parameters_of_other_networks(networks: Pretrained) -> None:
             r"camera.fov_degrees 10.0, not 12.0; use '--set camera.fov_degrees=10.0'",
         ),
         (lambda config, gan: (_with(config, "networks", width=9), gan), "networks.width 8, not 9"),
+        (
+            lambda config, gan: (_with(config, "latent", mapping_layers=2), gan),
+            "latent.mapping_layers 8, not 2; use '--set latent.mapping_layers=8'",
+        ),
     ],
 )
 def test_networks_of_another_gan_or_other_settings(
@@ -154,6 +161,21 @@ def test_networks_of_another_gan_or_other_settings(
     changed, other = change(config, gan)
     with pytest.raises(PretrainedError, match=message):
         check_pretrained(networks, other, changed)
+
+
+def test_a_forward_pass_has_no_use_for_the_encoder(networks: Pretrained) -> None:
+    config = RunConfig(camera=networks.camera, networks=networks.networks)
+    config = _with(_with(config, "latent", mapping_layers=2), "optimization", cycles=())
+    check_pretrained(networks, _gan(), config)
+
+
+@pytest.mark.parametrize("preset", ["heads64-forward", "heads64-refine"])
+def test_packaged_networks_have_the_settings_of_their_presets(preset: str) -> None:
+    gan = load_gan("heads64")
+    config = load_config(preset)
+    for name in asset_names(NETWORKS_FILE):
+        packaged = load_pretrained(name)
+        check_pretrained(packaged, gan, config.model_copy(update={"networks": packaged.networks}))
 
 
 def _gan() -> Gan:

@@ -25,7 +25,7 @@ from gan2shape.pipeline.projection import Projector
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.directions import Direction
 from gan2shape.pipeline.stylegan2.inversion import invert
-from gan2shape.schemas.config import InversionConfig, plain_digest
+from gan2shape.schemas.config import InversionConfig, LatentConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 
 CHECKPOINTS = "checkpoints"
@@ -45,6 +45,8 @@ class Tools:
     gan: Gan
     networks: ShapeNetworks
     encoder: nn.Module
+    latent: LatentConfig
+    """How its codes become offsets."""
     lpips: Lpips | None
     out: Path
     sources: dict[str, Any]
@@ -58,8 +60,8 @@ class Tools:
         """What the GAN makes of renderings (B, K, 3, S, S) that show something in masks (B, K, S,
         S), of objects with latents (B, D).
         """
-        config = self.run.record.config
-        project = Projector(self.gan, self.encoder, config.latent, REFINEMENT, config.precision)
+        precision = self.run.record.config.precision
+        project = Projector(self.gan, self.encoder, self.latent, REFINEMENT, precision)
         return project(pictures, masks, latents)
 
     def direction(self, name: str, find: Callable[[], list[Direction]], show: Show) -> Tensor:
@@ -124,7 +126,7 @@ def load_tools(
     pretrained = load_pretrained(networks)
     check_gan(pretrained, weights)
     encoder, config = pretrained.offset_encoder(), run.record.config
-    if encoder is None:
+    if encoder is None or pretrained.latent is None:
         raise PretrainedError(
             f"The networks {networks} have no offset encoder; give some that 'gan2shape pretrain' "
             "trained."
@@ -142,6 +144,7 @@ def load_tools(
         gan=weights,
         networks=pretrained.shape_networks(),
         encoder=encoder,
+        latent=pretrained.latent,
         lpips=None if lpips is None else load_lpips(lpips),
         out=out,
         sources={
