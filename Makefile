@@ -61,7 +61,7 @@ $(ASSETS_OUT)/.pretrained: $(ASSETS_OUT)/.priors
 $(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.pretrained
 	$(BIN)/gan2shape finetune $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
 		--networks $(ASSETS_OUT)/pretrained/networks.safetensors \
-		--priors $(ASSETS_OUT)/priors/priors.yaml --batch 16 --lr 0.0003 --decay 0.8 --images 60000 \
+		--priors $(ASSETS_OUT)/priors/priors.yaml --batch 16 --lr 0.0003 --decay 0.8 --images 48000 \
 		--out $(ASSETS_OUT)/networks
 	@touch $@
 

@@ -1057,7 +1057,7 @@ def finetune_command(
     Examples:
       gan2shape finetune photos/ --networks networks/networks.safetensors --gan gan.pt --out tuned
       gan2shape finetune heads/ --networks networks/networks.safetensors --gan heads64 \\
-          --priors heads64 --batch 16 --lr 0.0003 --decay 0.8 --images 60000 --out tuned
+          --priors heads64 --batch 16 --lr 0.0003 --decay 0.8 --images 48000 --out tuned
       gan2shape reconstruct test/ --gan heads64 --preset heads64-forward \\
           --networks tuned/networks.safetensors --out run
     """
