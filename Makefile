@@ -9,7 +9,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= runs/demo
-DEMO_PRESET ?= heads64-refine
+DEMO_PRESET ?= heads64-forward
 ASSETS_OUT ?= runs/assets
 ASSETS := gan2shape/assets/heads64
 
@@ -58,11 +58,14 @@ $(ASSETS_OUT)/.pretrained: $(ASSETS_OUT)/.priors
 		--priors $(ASSETS_OUT)/priors/priors.yaml --preset heads64-pretrain --out $(ASSETS_OUT)/pretrained
 	@touch $@
 
+# In two parts: see the model card.
 $(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.pretrained
 	$(BIN)/gan2shape finetune $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
 		--networks $(ASSETS_OUT)/pretrained/networks.safetensors \
-		--priors $(ASSETS_OUT)/priors/priors.yaml --batch 16 --lr 0.0003 --decay 0.8 --images 48000 \
-		--out $(ASSETS_OUT)/networks
+		--priors $(ASSETS_OUT)/priors/priors.yaml --set view_prior.view_scale=1.2 --out $(ASSETS_OUT)/wide
+	$(BIN)/gan2shape finetune $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
+		--networks $(ASSETS_OUT)/wide/networks.safetensors --priors $(ASSETS_OUT)/priors/priors.yaml \
+		--lr 0.0002 --decay 1 --images 12000 --out $(ASSETS_OUT)/networks
 	@touch $@
 
 test: $(DEV)

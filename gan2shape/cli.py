@@ -872,62 +872,71 @@ _networks_of_its_own = [
     ),
 ]
 
-_training = [
-    click.argument("source", metavar="FOLDER"),
-    click.option(
-        "--out",
-        required=True,
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Training directory; one that holds this training goes on with it.",
-    ),
-    click.option(
-        "--images",
-        type=click.IntRange(min=1),
-        default=500_000,
-        show_default=True,
-        metavar="N",
-        help="Budget: how many images to show.",
-    ),
-    click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True),
-    click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate."),
-    click.option(
-        "--decay",
-        type=click.FloatRange(0.0, 1.0),
-        default=0.0,
-        show_default=True,
-        help="Share of the budget, at its end, over which the learning rate falls to zero.",
-    ),
-    click.option(
-        "--mirror/--no-mirror", default=True, show_default=True, help="Mirror half of the images."
-    ),
-    click.option(
-        "--validation",
-        metavar="FOLDER",
-        help="Data set with true depth; the log then has SIDE and MAD of its first 64 images.",
-    ),
-    click.option("--seed", type=int, default=0, show_default=True),
-    click.option(
-        "--precision",
-        type=click.Choice(["auto", "float32", "bfloat16"]),
-        default="auto",
-        show_default=True,
-        help="auto takes bfloat16 where the hardware multiplies it natively.",
-    ),
-    click.option(
-        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-    ),
-    click.option("--threads", type=click.IntRange(min=1), help="[default: one per core]"),
-    click.option(
-        "--pictures-every",
-        "picture_images",
-        type=click.IntRange(min=1),
-        default=20_000,
-        show_default=True,
-        metavar="N",
-        help="Images from one sheet of pictures, validation and checkpoint to the next.",
-    ),
-]
+
+def _training(images: int, batch: int, lr: float, decay: float) -> list[Any]:
+    """The options of all trainings on single images, with these defaults."""
+    return [
+        click.argument("source", metavar="FOLDER"),
+        click.option(
+            "--out",
+            required=True,
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Training directory; one that holds this training goes on with it.",
+        ),
+        click.option(
+            "--images",
+            type=click.IntRange(min=1),
+            default=images,
+            show_default=True,
+            metavar="N",
+            help="Budget: how many images to show.",
+        ),
+        click.option("--batch", type=click.IntRange(min=1), default=batch, show_default=True),
+        click.option("--lr", type=float, default=lr, show_default=True, help="Learning rate."),
+        click.option(
+            "--decay",
+            type=click.FloatRange(0.0, 1.0),
+            default=decay,
+            show_default=True,
+            help="Share of the budget, at its end, over which the learning rate falls to zero.",
+        ),
+        click.option(
+            "--mirror/--no-mirror",
+            default=True,
+            show_default=True,
+            help="Mirror half of the images.",
+        ),
+        click.option(
+            "--validation",
+            metavar="FOLDER",
+            help="Data set with true depth; the log then has SIDE and MAD of its first 64 images.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default="auto",
+            show_default=True,
+            help="auto takes bfloat16 where the hardware multiplies it natively.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+        ),
+        click.option("--threads", type=click.IntRange(min=1), help="[default: one per core]"),
+        click.option(
+            "--pictures-every",
+            "picture_images",
+            type=click.IntRange(min=1),
+            default=20_000,
+            show_default=True,
+            metavar="N",
+            help="Images from one sheet of pictures, validation and checkpoint to the next.",
+        ),
+    ]
 
 
 _likeness = [
@@ -968,7 +977,7 @@ def _with(*options: Any) -> Any:
 
 
 @baseline.command("supervised")
-@_with(*_training, *_networks_of_its_own)
+@_with(*_training(500_000, 64, 1e-4, 0.0), *_networks_of_its_own)
 def baseline_supervised(**options: Any) -> None:
     """Teach the depth network with the true depth of FOLDER's images.
 
@@ -986,7 +995,7 @@ def baseline_supervised(**options: Any) -> None:
 
 
 @baseline.command("unsup3d")
-@_with(*_training, *_networks_of_its_own)
+@_with(*_training(500_000, 64, 1e-4, 0.0), *_networks_of_its_own)
 @click.option(
     "--symmetry/--no-symmetry",
     default=True,
@@ -1015,7 +1024,7 @@ def baseline_unsup3d(
 
 
 @cli.command("finetune")
-@_with(*_training)
+@_with(*_training(48_000, 16, 3e-4, 0.8))
 @click.option(
     "--networks",
     required=True,
@@ -1056,8 +1065,8 @@ def finetune_command(
     \b
     Examples:
       gan2shape finetune photos/ --networks networks/networks.safetensors --gan gan.pt --out tuned
-      gan2shape finetune heads/ --networks networks/networks.safetensors --gan heads64 \\
-          --priors heads64 --batch 16 --lr 0.0003 --decay 0.8 --images 48000 --out tuned
+      gan2shape finetune heads/ --networks heads64-pretrained --gan heads64 --priors heads64 \\
+          --validation more-heads/ --out tuned
       gan2shape reconstruct test/ --gan heads64 --preset heads64-forward \\
           --networks tuned/networks.safetensors --out run
     """

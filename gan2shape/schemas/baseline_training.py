@@ -76,7 +76,10 @@ class FinetuneConfig(_BaselineConfig):
     """Pretrained networks, taught by single images; see `OptimizationConfig` for the losses."""
 
     method: Literal["finetune"] = "finetune"
+    images: Positive = 48_000
+    batch: Positive = 16
     learning_rate: float = Field(default=3e-4, gt=0)
+    decay: Share = 0.8
     mask: Literal["background", "none"] = "none"
     """Only objects are compared, found before a plain background; or whole images."""
     background_threshold: float = Field(default=0.06, ge=0, le=1)
