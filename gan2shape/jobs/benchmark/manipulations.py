@@ -182,6 +182,7 @@ def _score(row: dict[str, Any], name: str, spread: bool = True) -> str:
     mean, std, digits = row[f"{name}_mean"], row[f"{name}_std"], COLUMNS[name][1]
     if mean is None:
         return DASH
+    mean = round(mean, digits) + 0.0  # never -0
     return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if spread else "")
 
 
