@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
+
+def _set(example: str, what: str = "one setting") -> Any:
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help=f"Change {what}, such as {example}; may be repeated.",
+    )
+
+
 _PRIORS = click.option(
     "--priors",
     metavar="PRIORS",
@@ -99,13 +110,7 @@ def cli() -> None:
 @click.option(
     "--preset", default="heads64", show_default=True, help="Named settings, or a YAML file of them."
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one setting, such as optimization.batch=8; may be repeated.",
-)
+@_set("optimization.batch=8")
 @click.option(
     "--masks", metavar="DIR", help="Object masks, by the images' names (sets mask=given)."
 )
@@ -226,13 +231,7 @@ def reconstruct(
     show_default=True,
     help="Named settings, or a YAML file of them.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one setting, such as optimization.batch=8; may be repeated.",
-)
+@_set("optimization.batch=8")
 @_PRIORS
 @click.option(
     "--networks", metavar="NETWORKS", help="Networks to go on from, in place of an ellipsoid."
@@ -348,13 +347,7 @@ def pretrain(
     help="Named settings, or a YAML file of them; their priors are where it starts, and should be "
     "broad.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one setting, such as camera.size=128; may be repeated.",
-)
+@_set("camera.size=128")
 @click.option(
     "--masks", metavar="DIR", help="Object masks, by the images' names (sets mask=given)."
 )
@@ -1037,13 +1030,7 @@ def baseline_unsup3d(
     show_default=True,
     help="Named settings, or a YAML file of them: masks, priors and the weights of the losses.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one of these, such as optimization.depth_smoothness=0.1; may be repeated.",
-)
+@_set("optimization.depth_smoothness=0.1", "one of these")
 @_PRIORS
 @_with(*_likeness)
 def finetune_command(

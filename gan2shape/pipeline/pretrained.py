@@ -168,7 +168,8 @@ def pretrained_bytes(pretrained: Pretrained) -> bytes:
         "networks": pretrained.networks.model_dump(mode="json"),
         "camera": pretrained.camera.model_dump(mode="json"),
     }
-    if pretrained.style_dim is not None and pretrained.latent is not None:
+    if pretrained.style_dim is not None:
+        assert pretrained.latent is not None  # an encoder comes with all three
         about |= {"style_dim": pretrained.style_dim, "gan_sha256": pretrained.gan_sha256}
         about |= {"latent": pretrained.latent.model_dump(mode="json")}
     halves = {

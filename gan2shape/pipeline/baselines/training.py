@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.metrics import DepthMetrics, depth_metrics
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained, parameters_of
-from gan2shape.pipeline.render import Rendering, warp
-from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.render import Rendering
+from gan2shape.pipeline.steps import Canonical
 from gan2shape.pipeline.stylegan2.training import INITIAL, spread_seed
 from gan2shape.schemas.baseline_training import AnyBaseline
 
@@ -131,8 +130,8 @@ class Trainer:
         with autocast(self.device, self.config.precision):
             depth, albedo = networks.depth(images), networks.albedo(images)
             view, light = networks.view(images), networks.light(images)
-        texture = shade(albedo, normals_from_depth(depth, networks.camera), light)
-        seen = warp(texture, depth, view, networks.camera, self.config.renderer)
+        shapes = Canonical.of(depth, albedo, networks.camera)
+        seen = shapes.render(view, light, networks.camera, self.config.renderer)
         return Look(depth, albedo, view, light, seen)
 
     def score(self, batch: Batch) -> DepthMetrics:
