@@ -20,10 +20,12 @@ from gan2shape.jobs.images import ImageError, load_image
 from gan2shape.jobs.summary import RunSummary, manifest_rows
 from gan2shape.jobs.truth import load_truth
 from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.edit import turn
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.textures import paint
 
 Pixels = npt.NDArray[np.floating[Any]]
 
@@ -109,8 +111,14 @@ def gallery(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
 
 def thumbnail(uri: str, size: int) -> str | None:
     """The input image as the run sees it, or `None` when it cannot be read."""
+    pixels = _input(uri, size)
+    return None if pixels is None else data_uri(pixels)
+
+
+def _input(uri: str, size: int) -> Pixels | None:
+    """The image (S, S, 3) in [0, 1] as the run sees it, or `None` when it cannot be read."""
     try:
-        return data_uri(load_image(uri, size).pixels)
+        return load_image(uri, size).pixels
     except ImageError:
         return None
 
@@ -121,11 +129,14 @@ def _entries(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
     arrays = {name: store.read_rows(run.path, name, rows) for name in names}
     tensors = {name: torch.from_numpy(values.astype(np.float32)) for name, values in arrays.items()}
     camera = Camera.from_config(run.record.config.camera)
-    columns = _rendered(tensors, camera)
+    entries = manifest_rows(run, rows)
+    inputs = [_input(entry["uri"], camera.size) for entry in entries]
+    columns = _rendered(tensors, _colours(tensors, inputs, camera), camera)
     scores = summary.method.scores
-    for i, (item, entry) in enumerate(zip(chosen, manifest_rows(run, rows), strict=True)):
+    for i, (item, entry) in enumerate(zip(chosen, entries, strict=True)):
+        pixels = inputs[i]
         pictures = {
-            "input": thumbnail(entry["uri"], camera.size),
+            "input": None if pixels is None else data_uri(pixels),
             "truth": _truth(entry, run, camera),
         }
         pictures |= {name: values[i] for name, values in columns.items()}
@@ -139,10 +150,24 @@ def _entries(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
         )
 
 
-def _rendered(tensors: dict[str, Tensor], camera: Camera) -> dict[str, list[str]]:
+def _colours(tensors: dict[str, Tensor], inputs: Sequence[Pixels | None], camera: Camera) -> Tensor:
+    """Albedos (N, 3, S, S) corrected by the inputs; as they are where an input is gone."""
+    depth, albedo, view, light, mask = (
+        tensors[name] for name in ("depth", "albedo", "view", "light", "mask")
+    )
+    nothing = np.zeros((camera.size, camera.size, 3))
+    pixels = np.stack([nothing if image is None else image for image in inputs])
+    images = torch.from_numpy(pixels).to(albedo).permute(0, 3, 1, 2) * 2 - 1
+    there = torch.tensor([image is not None for image in inputs])
+    shapes = Canonical.of(depth, albedo, camera)
+    # Nothing is taken from where the mask is empty.
+    return paint(shapes, view, light, images, mask * there[:, None, None], camera).albedo
+
+
+def _rendered(tensors: dict[str, Tensor], colours: Tensor, camera: Camera) -> dict[str, list[str]]:
     """Data URIs by column, one for each of the N images of `tensors`."""
-    names = ("depth", "albedo", "view", "light", "mask")
-    shapes = shape_pictures(**{name: tensors[name] for name in names}, camera=camera)
+    depth, view, light, mask = (tensors[name] for name in ("depth", "view", "light", "mask"))
+    shapes = shape_pictures(depth, colours, view, light, mask, camera)
     return shapes | {
         "reconstruction": [image_uri(image) for image in tensors["reconstruction"]],
         "albedo": [image_uri(image) for image in tensors["albedo"]],

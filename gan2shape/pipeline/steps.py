@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from gan2shape.pipeline import projection
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.geometry import normals_from_depth, smoothness
+from gan2shape.pipeline.canonical import Canonical
+from gan2shape.pipeline.geometry import smoothness
 from gan2shape.pipeline.group import Group, ProjectedSamples
 from gan2shape.pipeline.losses import masked_l1, share_of_distance
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.prior import ellipsoid_depth
-from gan2shape.pipeline.render import Backend, Rendering, warp
+from gan2shape.pipeline.render import Rendering
 from gan2shape.pipeline.sampling import sample_lights, sample_views
-from gan2shape.pipeline.shading import diffuse_shading, shade
-from gan2shape.pipeline.textures import albedo_from_input
+from gan2shape.pipeline.shading import diffuse_shading
+from gan2shape.pipeline.textures import paint
 from gan2shape.pipeline.updates import adam, countdown, update
 
 OnIteration = Callable[[Tensor], None]
@@ -29,47 +28,6 @@ GRADIENT_LIMIT = 5.0
 ESTIMATE_BATCH = 64
 MEAN_VIEW_ERRORS = 2.0
 """Standard errors of the prior's mean that the mean view of some inputs may be away from it."""
-
-
-@dataclass(frozen=True)
-class Canonical:
-    """Shapes in the canonical frame: depth (B, S, S), normals (B, S, S, 3), albedo (B, 3, S, S)."""
-
-    depth: Tensor
-    normals: Tensor
-    albedo: Tensor
-
-    @classmethod
-    def of(cls, depth: Tensor, albedo: Tensor, camera: Camera) -> Canonical:
-        return cls(depth, normals_from_depth(depth, camera), albedo)
-
-    def __getitem__(self, index: Tensor) -> Canonical:
-        return Canonical(self.depth[index], self.normals[index], self.albedo[index])
-
-    def repeat(self, copies: int) -> Canonical:
-        """Every shape `copies` times in a row."""
-        return Canonical(
-            self.depth.repeat_interleave(copies, 0),
-            self.normals.repeat_interleave(copies, 0),
-            self.albedo.repeat_interleave(copies, 0),
-        )
-
-    def render(
-        self, view: Tensor, light: Tensor, camera: Camera, renderer: Backend = "auto"
-    ) -> Rendering:
-        """Shaded by lights (B, 4) and warped into views (B, 6)."""
-        texture = shade(self.albedo, self.normals, light)
-        return warp(texture, self.depth, view, camera, renderer)
-
-    def mirrored(self, where: Tensor) -> Canonical:
-        """Shapes (B,) that are true in `where` mirrored left to right."""
-        swap = where[:, None, None]
-        turned = self.normals.flip(2) * self.normals.new_tensor([-1.0, 1.0, 1.0])
-        return Canonical(
-            torch.where(swap, self.depth.flip(-1), self.depth),
-            torch.where(swap[..., None], turned, self.normals),
-            torch.where(swap[..., None], self.albedo.flip(-1), self.albedo),
-        )
 
 
 def fit_ellipsoid(group: Group, on_iteration: OnIteration) -> None:
@@ -274,22 +232,21 @@ class Estimate:
         """The shapes with the albedo that pseudo samples have."""
         if self.group.config.optimization.pseudo_albedo == "network":
             return self.shapes
-        every = torch.arange(len(self.view), device=self.view.device)
-        albedo = torch.cat([self._albedo_from_input(part) for part in every.split(ESTIMATE_BATCH)])
-        return replace(self.shapes, albedo=albedo)
-
-    @torch.no_grad()
-    def _albedo_from_input(self, index: Tensor) -> Tensor:
-        group, shapes, view = self.group, self.shapes[index], self.view[index]
-        return albedo_from_input(
-            shapes.depth,
-            shapes.normals,
-            shapes.albedo,
-            view,
-            render(group, shapes, view, self.light[index]),
-            group.targets.images[index],
-            group.targets.masks[index],
-            group.camera,
+        group = self.group
+        parts = torch.arange(len(self.view), device=self.view.device).split(ESTIMATE_BATCH)
+        return Canonical.cat(
+            [
+                paint(
+                    self.shapes[part],
+                    self.view[part],
+                    self.light[part],
+                    group.targets.images[part],
+                    group.targets.masks[part],
+                    group.camera,
+                    group.config.renderer,
+                )
+                for part in parts
+            ]
         )
 
     @torch.no_grad()

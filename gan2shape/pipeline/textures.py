@@ -1,18 +1,21 @@
-"""The albedo under which a shape's rendering is its input: for pseudo samples that look like it.
+"""The albedo under which a shape's rendering is its input: for pictures that look like it.
 
 The albedo network gives blurred features and colours drawn towards the category's average. In
-pseudo samples these would tell the encoder to project another person. The input shows the right
-ones.
+pseudo samples these would tell the encoder to project another person, and pictures of the shape
+turned or relit would show another one. The input shows the right ones.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gan2shape.pipeline.camera import Camera, project, rotation_matrix, transform, unproject
-from gan2shape.pipeline.render import Rendering
+from gan2shape.pipeline.canonical import Canonical
+from gan2shape.pipeline.render import Backend
 
 DARKEST = 0.05
 """Added to brightnesses in [0, 2] before they are divided: dark pixels are mostly noise."""
@@ -26,42 +29,39 @@ PRIOR = 0.02
 
 
 @torch.no_grad()
-def albedo_from_input(
-    depth: Tensor,
-    normals: Tensor,
-    albedo: Tensor,
+def paint(
+    shapes: Canonical,
     view: Tensor,
-    rendering: Rendering,
+    light: Tensor,
     images: Tensor,
     masks: Tensor,
     camera: Camera,
-) -> Tensor:
-    """Correct canonical albedos by what the inputs show of them.
+    renderer: Backend = "auto",
+) -> Canonical:
+    """Shapes with albedos corrected by what the inputs show of them.
 
     Every visible point's albedo is multiplied by input over rendering. A point that the input hides
     takes the factor of its mirror image, and where that is hidden too it stays as it is.
 
     Args:
-        depth, normals, albedo: canonical, (B, S, S), (B, S, S, 3) and (B, 3, S, S).
-        view: (B, 6) of the inputs.
-        rendering: of the shapes, shaded, in those views.
+        shapes: B of them.
+        view, light: (B, 6) and (B, 4) of the inputs.
         images, masks: inputs (B, 3, S, S) in [-1, 1] and where they show the object (B, S, S).
-    Returns:
-        (B, 3, S, S) in [-1, 1].
     """
+    rendering = shapes.render(view, light, camera, renderer)
     gain = ((images + 1 + DARKEST) / (rendering.image + 1 + DARKEST)).clamp(*GAIN)
     # The outline's own pixels mix object and background.
     inside = -functional.max_pool2d(-(masks * rendering.mask)[:, None], 3, 1, padding=1)
-    points = transform(unproject(depth, camera), view, camera)
+    points = transform(unproject(shapes.depth, camera), view, camera)
     grid = project(points, camera) / (camera.size - 1) * 2 - 1
     found = functional.grid_sample(
         torch.cat([gain, inside, rendering.depth[:, None]], 1), grid, align_corners=True
     )
     gain, weight, front = found[:, :3], found[:, 3:4], found[:, 4:5]
-    facing = torch.einsum("bj,bvuj->bvu", rotation_matrix(view[:, :3])[:, 2], normals)
+    facing = torch.einsum("bj,bvuj->bvu", rotation_matrix(view[:, :3])[:, 2], shapes.normals)
     weight = weight * ((facing - GRAZING) / (FACING - GRAZING)).clamp(0, 1)[:, None]
     weight = weight * (points[..., 2][:, None] - front < HIDDEN)
     mirrored = (1 - weight) * weight.flip(-1)
     total = weight + mirrored + PRIOR
     gain = (weight * gain + mirrored * gain.flip(-1) + PRIOR) / total
-    return (albedo / 2 + 0.5).mul(gain).clamp(0, 1) * 2 - 1
+    return replace(shapes, albedo=(shapes.albedo / 2 + 0.5).mul(gain).clamp(0, 1) * 2 - 1)

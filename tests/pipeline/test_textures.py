@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,10 @@ from torch import Tensor
 
 from gan2shape.pipeline import steps
 from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.geometry import normals_from_depth
+from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.group import Group, new_group
-from gan2shape.pipeline.render import warp
-from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.stylegan2 import load_gan
-from gan2shape.pipeline.textures import albedo_from_input
+from gan2shape.pipeline.textures import paint
 from gan2shape.schemas.config import CameraConfig, RunConfig
 from tests.pipeline.gan_targets import gan_targets
 from tests.pipeline.shapes import depth_map
@@ -32,23 +31,20 @@ def symmetric_albedo() -> Tensor:
     return 0.5 * torch.stack(waves)[None]
 
 
-def corrected(yaw: float) -> tuple[Tensor, Tensor, Tensor]:
-    """True albedo, grey albedo corrected by an input seen under `yaw`, and the bump's normals."""
+def corrected(yaw: float) -> tuple[Tensor, Tensor]:
+    """True albedo, and grey albedo corrected by an input seen under `yaw`."""
     depth = depth_map("bump", CAMERA, 1).float()
-    normals, albedo = normals_from_depth(depth, CAMERA), symmetric_albedo()
+    true = Canonical.of(depth, symmetric_albedo(), CAMERA)
     view = torch.tensor([[0.0, yaw, 0.0, 0.0, 0.0, 0.0]])
-    grey = torch.zeros_like(albedo)
-    seen = warp(shade(albedo, normals, LIGHT), depth, view, CAMERA)
-    guess = warp(shade(grey, normals, LIGHT), depth, view, CAMERA)
-    found = albedo_from_input(
-        depth, normals, grey, view, guess, seen.image, torch.ones_like(depth), CAMERA
-    )
-    return albedo, found, normals
+    seen = true.render(view, LIGHT, CAMERA).image
+    grey = replace(true, albedo=torch.zeros_like(true.albedo))
+    found = paint(grey, view, LIGHT, seen, torch.ones_like(depth), CAMERA)
+    return true.albedo, found.albedo
 
 
 @pytest.mark.parametrize("yaw", [0.0, 0.6, -0.6])
 def test_it_finds_what_the_input_shows_and_its_mirror_image(yaw: float) -> None:
-    albedo, found, _ = corrected(yaw)
+    albedo, found = corrected(yaw)
     inside = slice(6, -6)
     error = (found - albedo)[..., inside, inside].abs()
     assert error.mean() < 0.03
@@ -57,13 +53,12 @@ def test_it_finds_what_the_input_shows_and_its_mirror_image(yaw: float) -> None:
 
 def test_what_nothing_shows_stays() -> None:
     depth = depth_map("plane", CAMERA, 1).float()
-    normals, albedo = normals_from_depth(depth, CAMERA), symmetric_albedo()
-    view = torch.zeros(1, 6)
-    guess = warp(shade(albedo, normals, LIGHT), depth, view, CAMERA)
+    albedo = symmetric_albedo()
     masks = torch.ones_like(depth)
     masks[:, :32] = 0
+    shapes = Canonical.of(depth, albedo, CAMERA)
     white = torch.ones_like(albedo)
-    found = albedo_from_input(depth, normals, albedo, view, guess, white, masks, CAMERA)
+    found = paint(shapes, torch.zeros(1, 6), LIGHT, white, masks, CAMERA).albedo
     torch.testing.assert_close(found[..., :30, :], albedo[..., :30, :])
     assert (found[..., 34:-1, 1:-1] > albedo[..., 34:-1, 1:-1] + 0.1).all()
 

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from gan2shape.jobs import store
 from gan2shape.jobs.images import ImageError, load_image
+from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.stylegan2.inversion import match_size
 from gan2shape.pipeline.synthetic.model import load_head_model
 from gan2shape.pipeline.synthetic.variations import Sitter, Studio
+from gan2shape.pipeline.textures import paint
 from gan2shape.schemas.errors import UserError
 
 FEWEST = 2
@@ -31,7 +34,8 @@ class Subjects:
     images: Tensor
     """(B, 3, S, S) in [-1, 1]: the run's inputs."""
     found: dict[str, Tensor]
-    """The run's arrays `ARRAYS`, (B, ...) float32; latents are NaN where the run had none."""
+    """The run's arrays `ARRAYS`, (B, ...) float32; latents are NaN where the run had none. The
+    albedo is corrected by what the inputs show of it."""
     sitters: list[Sitter]
     others: list[Sitter]
     """For each of them another head of the run."""
@@ -76,9 +80,11 @@ class RunHeads:
         images = [self._input(row, sitter) for row, sitter in zip(rows, sitters, strict=True)]
         numbers = [row["row"] for row in rows]
         arrays = {name: store.read_rows(self.run.path, name, numbers) for name in ARRAYS}
+        found = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
+        inputs = torch.stack(images)
         return Subjects(
-            torch.stack(images),
-            {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()},
+            inputs,
+            found | {"albedo": self._colours(inputs, found)},
             sitters,
             [self._sitter((number + 1) % len(self)) for number in part],
         )
@@ -93,6 +99,14 @@ class RunHeads:
         mask = torch.from_numpy(head.mask)[None, None].float()
         image, mask = (match_size(values, self.run.size)[0] for values in (image, mask))
         return image, (mask[0] > 0.5).float()
+
+    def _colours(self, images: Tensor, found: dict[str, Tensor]) -> Tensor:
+        """Albedos (B, 3, S, S) by the run's results and its inputs (B, 3, S, S)."""
+        config = self.run.record.config
+        camera = Camera.from_config(config.camera)
+        shapes = Canonical.of(found["depth"], found["albedo"], camera)
+        view, light, mask = (found[name] for name in ("view", "light", "mask"))
+        return paint(shapes, view, light, images, mask, camera, config.renderer).albedo
 
     def _sitter(self, number: int) -> Sitter:
         row = self.rows[number]

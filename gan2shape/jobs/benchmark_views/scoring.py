@@ -28,7 +28,7 @@ from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.variations import Sitter
 from gan2shape.schemas.config import plain_digest
 
-VERSION = 1
+VERSION = 2
 """Of what the methods do and how they are scored."""
 PART = 8
 """Heads from one point to go on from to the next."""

@@ -14,12 +14,11 @@ prior says and rolls have nothing to do with them.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Generator, Tensor
 
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
+from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.geometry import smoothness
 from gan2shape.pipeline.losses import PerceptualLoss, masked_l1, share_of_distance
 from gan2shape.pipeline.masks import object_masks
@@ -28,9 +27,9 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
-from gan2shape.pipeline.steps import Canonical, limit_gradient
+from gan2shape.pipeline.steps import limit_gradient
 from gan2shape.pipeline.stylegan2.training import spread_seed
-from gan2shape.pipeline.textures import albedo_from_input
+from gan2shape.pipeline.textures import paint
 from gan2shape.schemas.baseline_training import FinetuneConfig
 
 DRAWS = 1
@@ -118,19 +117,10 @@ class SingleImages(Objective):
         and lights (B, 4), and these.
         """
         config, camera = self.config, networks.camera
-        albedo = albedo_from_input(
-            shapes.depth,
-            shapes.normals,
-            shapes.albedo,
-            view,
-            shapes.render(view, light, camera, config.renderer),
-            images,
-            masks,
-            camera,
-        )
+        coloured = paint(shapes, view, light, images, masks, camera, config.renderer)
         views = sample_views(len(images), config.view_prior, random)
         lights = sample_lights(light, config.light_prior, random)
-        painted = replace(shapes, albedo=albedo).render(views, lights, camera, config.renderer)
+        painted = coloured.render(views, lights, camera, config.renderer)
         return painted.image.clamp(-1, 1), views, lights
 
     def _errors(
