@@ -949,17 +949,6 @@ _likeness = [
 ]
 
 
-def _warm_up(default: int, what: str) -> Any:
-    return click.option(
-        "--warm-up",
-        type=click.IntRange(min=0),
-        default=default,
-        show_default=True,
-        metavar="N",
-        help=what,
-    )
-
-
 def _with(*options: Any) -> Any:
     def decorate(command: Any) -> Any:
         for option in reversed(options):
@@ -995,10 +984,38 @@ def baseline_supervised(**options: Any) -> None:
     show_default=True,
     help="Reconstruct images from the mirrored shape too.",
 )
-@_warm_up(8_000, "Images before depth and view begin to learn, some 125 batches; 0 in the paper.")
+@click.option(
+    "--warm-up",
+    type=click.IntRange(min=0),
+    default=8_000,
+    show_default=True,
+    metavar="N",
+    help="Images for which depth learns an ellipsoid and views learn nothing, some 125 batches; 0 "
+    "in the paper.",
+)
+@click.option(
+    "--relief",
+    type=click.FloatRange(min=0, max=0.2, min_open=True),
+    default=0.11,
+    show_default=True,
+    help="How deep that ellipsoid is; scenes are 0.2 deep. What is found does not get far from it.",
+)
+@click.option(
+    "--depth-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.25,
+    show_default=True,
+    help="Share of the learning rate that depth learns with thereafter; 1 in the paper.",
+)
 @_with(*_likeness)
 def baseline_unsup3d(
-    symmetry: bool, warm_up: int, gan: str | None, lpips: Path | None, **options: Any
+    symmetry: bool,
+    warm_up: int,
+    relief: float,
+    depth_rate: float,
+    gan: str | None,
+    lpips: Path | None,
+    **options: Any,
 ) -> None:
     """Train Unsup3d (Wu et al., CVPR 2020) on the images of FOLDER, without any true depth.
 
@@ -1009,10 +1026,19 @@ def baseline_unsup3d(
     Examples:
       gan2shape baseline unsup3d photos/ --lpips vgg.pth --out unsup3d
       gan2shape baseline unsup3d heads/ --gan heads64 --no-symmetry --out unsup3d-n
-      gan2shape baseline unsup3d heads/ --gan heads64 --width 16 --batch 16 --lr 0.0003 \\
-          --warm-up 2000 --decay 0.3 --images 200000 --out quick
+      gan2shape baseline unsup3d heads/ --gan heads64 --width 16 --batch 16 --lr 0.0005 \\
+          --warm-up 2000 --relief 0.04 --decay 0.3 --images 160000 --out quick
     """
-    settings = {"method": "unsup3d", "symmetric": symmetry, "warm_up": warm_up}
+    from gan2shape.schemas.config import EllipsoidShape
+
+    far = EllipsoidShape().far
+    settings = {
+        "method": "unsup3d",
+        "symmetric": symmetry,
+        "warm_up": warm_up,
+        "ellipsoid": {"near": far - relief, "far": far},
+        "depth_rate": depth_rate,
+    }
     _train_baseline(settings, gan=gan, lpips=lpips, **options)
 
 

@@ -1,4 +1,4 @@
-"""Step 0: the ellipsoid that the depth network starts from."""
+"""The ellipsoid that depth networks start from (step 0)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.camera import Camera
-from gan2shape.schemas.config import EllipsoidConfig
+from gan2shape.schemas.config import EllipsoidShape
 
 
-def ellipsoid_depth(masks: Tensor, camera: Camera, config: EllipsoidConfig) -> Tensor:
+def ellipsoid_depth(masks: Tensor, camera: Camera, config: EllipsoidShape) -> Tensor:
     """Ellipsoidal cap over each mask's bounding box, at `far` outside it (GAN2Shape, section 3.1).
 
     Args:

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from gan2shape.schemas.config import (
     CameraConfig,
     ConfigError,
+    EllipsoidShape,
     LightPriorConfig,
     NetworkConfig,
     RunConfig,
@@ -68,8 +69,16 @@ class Unsup3dConfig(_BaselineConfig):
     """On the losses of that reconstruction."""
     perceptual_weight: Weight = 1.0
     warm_up: Annotated[int, Field(ge=0)] = 8_000
-    """Images before depth and view begin to learn; 0 in the paper. With black backgrounds the depth
-    would otherwise learn first to tilt out of the light, and is slow to come back."""
+    """Images for which the depth learns the ellipsoid, and the view nothing; 0 in the paper. With
+    black backgrounds the depth would otherwise learn first to tilt out of the light, and is slow to
+    come back."""
+    ellipsoid: EllipsoidShape = EllipsoidShape()
+    """Over the objects before a plain background, or whole images where there is none."""
+    background_threshold: Share = 0.06
+    depth_rate: float = Field(default=0.25, gt=0)
+    """Of the depth after the warm-up, over the others' learning rate; 1 in the paper. Relief and
+    rotation make up for each other, and the relief grows for as long as views have not been found:
+    the slower it learns, the less."""
 
 
 class FinetuneConfig(_BaselineConfig):

@@ -95,16 +95,21 @@ class PriorsFile(Settings):
         return self
 
 
-class EllipsoidConfig(Settings):
-    """The shape that the depth network starts from (step 0)."""
+class EllipsoidShape(Settings):
+    """An ellipsoidal cap over an object's mask."""
 
-    iterations: Count = 1000
-    learning_rate: float = Field(default=1e-4, gt=0)
     radius: float = Field(default=0.4, gt=0)
     near: float = 0.91
     far: float = 1.02
     extent: float = Field(default=1.0, gt=0)
     """Axes of the ellipse over those of the mask's bounding box; 1.41 takes in the corners."""
+
+
+class EllipsoidConfig(EllipsoidShape):
+    """The shape that the depth network starts from (step 0)."""
+
+    iterations: Count = 1000
+    learning_rate: float = Field(default=1e-4, gt=0)
 
 
 class NetworkConfig(Settings):

@@ -28,8 +28,8 @@ class TrueDepth(Objective):
         super().__init__()
         self.config = config
 
-    def trained(self, networks: ShapeNetworks) -> list[nn.Parameter]:
-        return list(networks.depth_net.parameters())
+    def trained(self, networks: ShapeNetworks) -> list[list[nn.Parameter]]:
+        return [list(networks.depth_net.parameters())]
 
     def forward(
         self, networks: ShapeNetworks, batch: Batch, shown: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,10 +60,14 @@ class Objective(nn.Module):
     of every image and figures for people, detached scalars by name.
     """
 
-    def trained(self, networks: ShapeNetworks) -> list[nn.Parameter]:
-        """The parameters that training changes."""
+    def trained(self, networks: ShapeNetworks) -> list[list[nn.Parameter]]:
+        """The parameters that training changes, in groups."""
         every = (*networks.parameters(), *self.parameters())
-        return [parameter for parameter in every if parameter.requires_grad]
+        return [[parameter for parameter in every if parameter.requires_grad]]
+
+    def rates(self, shown: int) -> Sequence[float]:
+        """The groups' shares of the learning rate."""
+        return (1.0,)
 
     def forward(
         self, networks: ShapeNetworks, batch: Batch, shown: int
@@ -99,7 +103,7 @@ class Trainer:
         self.shape_networks = shape_networks.to(self.device).train()
         self.objective = objective.to(self.device).train()
         self.optimizer = torch.optim.Adam(
-            self.objective.trained(self.shape_networks),
+            [{"params": group} for group in self.objective.trained(self.shape_networks)],
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
@@ -114,8 +118,9 @@ class Trainer:
         if config.mirror:
             random = torch.Generator().manual_seed(spread_seed(config.seed, self.images))
             batch = batch.mirrored((torch.rand(count, generator=random) < 0.5).to(self.device))
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._rate()
+        shares = self.objective.rates(self.images)
+        for group, share in zip(self.optimizer.param_groups, shares, strict=True):
+            group["lr"] = config.learning_rate * share * self._rate()
         losses, figures = self.objective(self.shape_networks, batch, self.images)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()

@@ -4,6 +4,10 @@ Depth, albedo, view and light of an image are found by four networks that recons
 from depth and albedo as they are, and mirrored. A fifth network says how well each pixel can be
 reconstructed either way, so that what is not symmetric costs little. Without symmetry (row 7) the
 second reconstruction is left out.
+
+Nothing in single images but shading and perspective tells a deep relief that turns little from a
+shallow one that turns much. So the relief that comes out is mostly that of the start, an ellipsoid
+as GAN2Shape has it, and of how fast the depth learns beside the view.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.lpips import Lpips
+from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks, group_norm
 from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.prior import ellipsoid_depth
 from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.steps import limit_gradient
@@ -30,6 +36,8 @@ from gan2shape.schemas.baseline_training import Unsup3dConfig
 
 CODE_CHANNELS = 128
 TINY = 1e-7
+PRIOR_SCALE = 100.0
+"""Brings errors of depth, which are some hundredths of a scene unit, to the order of one."""
 
 Features = Callable[[Tensor], Tensor]
 """Images (B, 3, S, S) to maps (B, C, S / 4, S / 4) that are alike where images look alike."""
@@ -91,6 +99,14 @@ class Reconstruction(Objective):
         self.weights = (1.0, config.flip_weight) if config.symmetric else (1.0,)
         self.confidence = ConfidenceNetwork(config.camera.size, width, len(self.weights))
 
+    def trained(self, networks: ShapeNetworks) -> list[list[nn.Parameter]]:
+        depth = list(networks.depth_net.parameters())
+        others = [networks.albedo_net, networks.view_net, networks.light_net, self.confidence]
+        return [[parameter for net in others for parameter in net.parameters()], depth]
+
+    def rates(self, shown: int) -> tuple[float, float]:
+        return 1.0, 1.0 if shown < self.config.warm_up else self.config.depth_rate
+
     def forward(
         self, networks: ShapeNetworks, batch: Batch, shown: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -100,7 +116,11 @@ class Reconstruction(Objective):
             depth, albedo = networks.depth(images), networks.albedo(images)
             view, light = networks.view(images), networks.light(images)
             fine, coarse = self.confidence(images)
+        prior = depth.new_zeros(())
         if shown < config.warm_up:
+            masks = object_masks(images, config.background_threshold).to(depth)
+            wanted = ellipsoid_depth(masks, camera, config.ellipsoid)
+            prior = (PRIOR_SCALE * (depth - wanted)).square().mean((1, 2))
             depth, view = depth.detach(), view.detach()
         if depth.requires_grad:
             depth.register_hook(limit_gradient)
@@ -130,7 +150,7 @@ class Reconstruction(Objective):
             losses = losses + config.perceptual_weight * perceptual
             figures["perceptual"] = masked_mean(square[0], known).detach().mean()
         weights = losses.new_tensor(self.weights)
-        return (weights[:, None] * losses).sum(0), figures
+        return (weights[:, None] * losses).sum(0) + prior, figures
 
 
 def trainer(

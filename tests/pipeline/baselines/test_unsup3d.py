@@ -12,14 +12,18 @@ from torch.nn import functional
 
 from gan2shape.pipeline.baselines import unsup3d
 from gan2shape.pipeline.baselines.training import Batch, Trainer
+from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.lpips import Lpips
+from gan2shape.pipeline.masks import object_masks
+from gan2shape.pipeline.prior import ellipsoid_depth
 from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.stylegan2 import Discriminator
 from gan2shape.schemas.baseline_training import Unsup3dConfig, baseline_config
 
 SIZE = 32
+CAMERA = Camera(SIZE)
 
 
 def settings(**changes: Any) -> Unsup3dConfig:
@@ -137,14 +141,32 @@ def test_it_learns_to_reconstruct_with_all_its_networks() -> None:
     assert training.look(some_images()).depth[:, :, 2:-2].std() > 0
 
 
-def test_depth_and_view_wait_for_the_warm_up() -> None:
-    training = unsup3d.trainer(settings(warm_up=8, learning_rate=1e-3), features)
-    start = trained(training, range(0))
-    after = trained(training, range(2))
+def test_depth_learns_the_ellipsoid_while_views_wait() -> None:
+    config = settings(warm_up=80, learning_rate=3e-3, mirror=False)
+    training = unsup3d.trainer(config, features)
+    images = some_images()
+    images[:, :, :, :8] = images[:, :, :, -8:] = -1  # an object in the middle
+    start = training.networks().parameters
+    wanted = ellipsoid_depth(object_masks(images, 0.06).float(), CAMERA, config.ellipsoid)
+    far = (training.look(images).depth - wanted).abs().mean()
+    for _ in range(20):
+        training.step(Batch(images))
+    after = training.networks().parameters
     waiting = {name for name in start if after[name].equal(start[name])}
-    assert waiting == {name for name in start if name.startswith(("depth_net.", "view_net."))}
-    later = trained(training, range(2, 4))
-    assert not [name for name in start if later[name].equal(start[name])]
+    assert waiting == {name for name in start if name.startswith("view_net.")}
+    assert (training.look(images).depth - wanted).abs().mean() < 0.3 * far
+    training.step(Batch(images))
+    later = training.networks().parameters
+    assert not [name for name in start if later[name].equal(after[name])]
+
+
+def test_depth_learns_at_its_own_rate_after_the_warm_up() -> None:
+    training = unsup3d.trainer(settings(warm_up=4, depth_rate=0.25), features)
+    for expected in (1.0, 0.25, 0.25):
+        training.step(Batch(some_images()))
+        others, depth = training.optimizer.param_groups
+        assert len(depth["params"]) == len(list(training.shape_networks.depth_net.parameters()))
+        assert depth["lr"] == pytest.approx(expected * others["lr"])
 
 
 def trained(training: Trainer, numbers: range) -> dict[str, Tensor]:
@@ -164,7 +186,7 @@ def test_a_training_goes_on_as_if_it_had_not_been_interrupted() -> None:
     assert second.images == 12
     found = trained(second, range(3, 6))
     assert [name for name in expected if not expected[name].equal(found[name])] == []
-    (group,) = second.optimizer.param_groups
+    group, _ = second.optimizer.param_groups
     # 4 of the 12 images of the ramp were left before the last batch
     assert group["lr"] == pytest.approx(config.learning_rate * 4 / 12)
 
