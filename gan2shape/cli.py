@@ -298,8 +298,8 @@ def pretrain(
     """
     from gan2shape.jobs.pretrain import Request
     from gan2shape.jobs.pretrain import pretrain as train
-    from gan2shape.jobs.pretrain_show import steps_display
     from gan2shape.jobs.processes import plan_processes, tune_allocator
+    from gan2shape.jobs.steps_display import steps_display
     from gan2shape.schemas.config import load_config
 
     overrides = _overrides(settings)
@@ -396,10 +396,10 @@ def priors(
     Example:
       gan2shape priors photos/ --gan my-gan/gan.safetensors --out my-priors
     """
-    from gan2shape.jobs.pretrain_show import steps_display
     from gan2shape.jobs.priors import Request
     from gan2shape.jobs.priors import priors as estimate
     from gan2shape.jobs.processes import plan_processes, tune_allocator
+    from gan2shape.jobs.steps_display import steps_display
     from gan2shape.schemas.config import load_config
 
     overrides = _overrides(settings)
@@ -1092,7 +1092,7 @@ def finetune_command(
 
 def _train_baseline(settings: dict[str, Any], **options: Any) -> None:
     from gan2shape.jobs.baselines import request, train
-    from gan2shape.jobs.pretrain_show import steps_display
+    from gan2shape.jobs.steps_display import steps_display
 
     same = ("images", "batch", "decay", "mirror", "seed", "precision")
     settings |= {name: options.pop(name) for name in same}
@@ -1178,13 +1178,14 @@ def benchmark() -> None:
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Worker processes of a row's run. [default: one per core, or per GPU]",
+    help="Trainings at once, and worker processes of a row's run. [default: one per core, or per "
+    "GPU]",
 )
 @click.option(
     "--threads-per-worker",
     "threads",
     type=click.IntRange(min=1),
-    help="Compute threads of each, and of trainings. [default: the cores divided by the workers]",
+    help="Compute threads of each. [default: the cores divided by the workers]",
 )
 def benchmark_heads(
     out: Path,
@@ -1217,8 +1218,8 @@ def benchmark_heads(
     from gan2shape.jobs.benchmark.plan import Request
     from gan2shape.jobs.benchmark.run import benchmark as make
     from gan2shape.jobs.display import progress_display
-    from gan2shape.jobs.pretrain_show import steps_display
     from gan2shape.jobs.runs import Execution
+    from gan2shape.jobs.steps_display import side_display, steps_display
     from gan2shape.schemas.benchmark import packaged_recipe
 
     request = Request(
@@ -1238,7 +1239,12 @@ def benchmark_heads(
     def note(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    display = Display(note, lambda: steps_display(console), lambda: progress_display(console))
+    display = Display(
+        note,
+        lambda: steps_display(console),
+        lambda: side_display(console),
+        lambda: progress_display(console),
+    )
     with _stopping(f"stopped; what is done is kept in {out}; the same command goes on"):
         path = make(request, Execution(device, workers, threads), display)
     click.echo(str(path))

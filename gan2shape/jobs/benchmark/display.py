@@ -7,16 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from gan2shape.jobs.status import RunStatus
-
-Show = Callable[[str, int, int], None]
-"""Called with (what is being done, how much of it is done, how much it is)."""
-Note = Callable[[str], None]
+from gan2shape.jobs.steps_display import Note, Show, ShowMany
 
 
 @dataclass(frozen=True)
 class Display:
-    """Where progress goes; `steps_display` and `progress_display` fit."""
+    """Where progress goes; `steps_display`, `side_display` and `progress_display` fit."""
 
     note: Note
     steps: Callable[[], AbstractContextManager[tuple[Show, Note]]]
+    side_by_side: Callable[[], AbstractContextManager[tuple[ShowMany, Note]]]
     run: Callable[[], AbstractContextManager[Callable[[RunStatus], None]]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ from gan2shape.jobs.benchmark.record import Bench, add_row, begin, open_bench
 from gan2shape.jobs.benchmark.report import write_benchmark
 from gan2shape.jobs.benchmark.rows import is_made, make_row
 from gan2shape.jobs.benchmark.sections import Experiment
-from gan2shape.jobs.benchmark.trainings import networks_path, train
+from gan2shape.jobs.benchmark.side_by_side import train_all
+from gan2shape.jobs.benchmark.trainings import networks_path
 from gan2shape.jobs.files import only_process, storage_error
 from gan2shape.jobs.runs import Execution
 from gan2shape.schemas.errors import UserError
@@ -64,22 +65,22 @@ def do_parts(found: list[Part], display: Display) -> None:
 
 
 def parts(plan: Plan, bench: Bench, execution: Execution, display: Display) -> list[Part]:
-    """Heads first, then every row after the training that it needs, then the experiments."""
+    """Heads first, then what the rows need to be trained, the rows, and the experiments."""
     found = [
         Part(str(plan.heads), partial(_heads, bench.heads, plan.heads, display)),
         Part(str(plan.train_heads), partial(_heads, bench.train_heads, plan.train_heads, display)),
         Part("average depth of the train heads", partial(_average, plan, bench, display)),
     ]
-    begun: set[str] = set()
+    needed: dict[str, Training] = {}
     for row in plan.rows:
-        start, made = row.start, is_made(bench.row(row.method.folder))
         # A finished row needs its networks no more, wherever the cache has gone.
-        needed = start.chain if isinstance(start, Training) and not made else ()
-        for training in needed:
-            if training.key not in begun:
-                begun.add(training.key)
-                do = partial(_train, training, bench, execution, display)
-                found.append(Part(str(training), do))
+        if isinstance(row.start, Training) and not is_made(bench.row(row.method.folder)):
+            needed |= {training.key: training for training in row.start.chain}
+    if needed:
+        title = "training " + ", ".join(training.folder for training in needed.values())
+        do = partial(_train, list(needed.values()), bench, execution, display)
+        found.append(Part(title, do))
+    for row in plan.rows:
         found.append(Part(str(row), partial(_row, row, plan, bench.out, execution, display)))
     for experiment in experiments.EXPERIMENTS:
         do = partial(_experiment, experiment, bench.out, execution, display)
@@ -99,9 +100,11 @@ def _average(plan: Plan, bench: Bench, display: Display) -> bool:
         return make_average(file, bench.train_heads, plan.train_heads, show)
 
 
-def _train(training: Training, bench: Bench, execution: Execution, display: Display) -> bool:
-    with display.steps() as (show, note):
-        return train(training, bench.train_heads, bench.cache, execution, show, note)
+def _train(
+    trainings: Sequence[Training], bench: Bench, execution: Execution, display: Display
+) -> bool:
+    with display.side_by_side() as (show, note):
+        return train_all(trainings, bench.train_heads, bench.cache, execution, show, note)
 
 
 def _row(row: Row, plan: Plan, out: Path, execution: Execution, display: Display) -> bool:

@@ -19,11 +19,9 @@ from gan2shape.jobs.benchmark.plan import Training
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.processes import plan_processes, tune_allocator
 from gan2shape.jobs.runs import Execution
+from gan2shape.jobs.steps_display import Note, Show
 from gan2shape.jobs.store import Weights
 from gan2shape.schemas.config import RunConfig
-
-Show = Callable[[str, int, int], None]
-Note = Callable[[str], None]
 
 NETWORKS = "networks.safetensors"
 SAVE_SECONDS = 30.0

@@ -101,7 +101,11 @@ def quiet(notes: list[str] | None = None) -> Display:
         yield (lambda stage, done, total: None), said.append
 
     @contextmanager
+    def side_by_side() -> Iterator[Any]:
+        yield (lambda name, stage, done, total: None), said.append
+
+    @contextmanager
     def run() -> Iterator[Any]:
         yield lambda status: None
 
-    return Display(said.append, steps, run)
+    return Display(said.append, steps, side_by_side, run)

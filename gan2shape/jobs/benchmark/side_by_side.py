@@ -1,0 +1,113 @@
+"""Trainings side by side: Dask tasks, each in a worker with its own cores or GPU.
+
+Two trainings with a core each take less time than one after the other with both. One that goes on
+from another's networks waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan2shape.jobs.benchmark.plan import Training
+from gan2shape.jobs.benchmark.trainings import is_trained, train
+from gan2shape.jobs.cluster import local_client, plan_workers, usable_cores, visible_gpus
+from gan2shape.jobs.runs import Execution
+from gan2shape.jobs.steps_display import INVERSION, Note, Show, ShowMany
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+TOPIC = "training"
+SHOW_SECONDS = 1.0
+"""From one word of a training on how far it is to the next."""
+
+
+def train_all(
+    trainings: Sequence[Training],
+    heads: Path,
+    cache: Path,
+    execution: Execution,
+    show: ShowMany,
+    note: Note,
+) -> bool:
+    """Train all that are not finished, or go on with them; returns whether there was need to.
+
+    They come after those that they go on from. One alone, or one worker, trains in this process.
+    Raises what the first of them raised, after the others that do not need it have finished;
+    stopped, it ends them all, and the same call goes on from their last checkpoints.
+    """
+    missing = [training for training in trainings if not is_trained(cache, training)]
+    if not missing:
+        return False
+    workers = plan_workers(
+        len(missing),
+        usable_cores(),
+        visible_gpus(execution.device),
+        execution.workers,
+        execution.threads,
+    )
+    if workers.count == 1:
+        for training in missing:
+            train(training, heads, cache, execution, _named(training, show), note)
+        return True
+    note(f"{len(missing)} trainings on {workers}")
+    alone = replace(execution, workers=1, threads=workers.threads)
+    with local_client(workers) as client:
+
+        def tell(event: tuple[float, Any]) -> None:
+            kind, *words = event[1]
+            show(*words) if kind == "show" else note(*words)
+
+        client.subscribe_topic(TOPIC, tell)
+        futures: dict[str, Future] = {}
+        for training in missing:
+            before = [futures[each.key] for each in training.chain[:-1] if each.key in futures]
+            futures[training.key] = client.submit(
+                _task, training, heads, cache, alone, before, key=training.folder
+            )
+        for future in futures.values():
+            # Only errors are asked for: results would be taken back from a worker that died.
+            error = future.exception()
+            if error is not None:
+                failed = error
+                break
+        else:
+            return True
+        for future in futures.values():
+            future.exception()
+        raise failed
+
+
+def _task(
+    training: Training, heads: Path, cache: Path, execution: Execution, before: Sequence[None]
+) -> None:
+    """One training in a worker, after those `before` it."""
+    from distributed import get_worker
+
+    worker, last = get_worker(), 0.0
+
+    def show(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > SHOW_SECONDS or done == total:
+            last = now
+            worker.log_event(TOPIC, ("show", *_words(training, stage), done, total))
+
+    def note(text: str) -> None:
+        worker.log_event(TOPIC, ("note", f"{training.folder}: {text}"))
+
+    train(training, heads, cache, execution, show, note)
+
+
+def _named(training: Training, show: ShowMany) -> Show:
+    return lambda stage, done, total: show(*_words(training, stage), done, total)
+
+
+def _words(training: Training, stage: str) -> tuple[str, str]:
+    """Name and description of its bar: inversion has one of its own."""
+    name = training.folder
+    return f"{name} {INVERSION}" if stage == INVERSION else name, f"{name}: {stage}"
