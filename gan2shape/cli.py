@@ -998,7 +998,8 @@ def baseline_supervised(**options: Any) -> None:
     type=click.FloatRange(min=0, max=0.2, min_open=True),
     default=0.11,
     show_default=True,
-    help="How deep that ellipsoid is; scenes are 0.2 deep. What is found does not get far from it.",
+    help="How deep that ellipsoid is, in scene units, and shapes remain on average; scenes are 0.2 "
+    "deep.",
 )
 @click.option(
     "--depth-rate",
@@ -1027,7 +1028,7 @@ def baseline_unsup3d(
       gan2shape baseline unsup3d photos/ --lpips vgg.pth --out unsup3d
       gan2shape baseline unsup3d heads/ --gan heads64 --no-symmetry --out unsup3d-n
       gan2shape baseline unsup3d heads/ --gan heads64 --width 16 --batch 16 --lr 0.0005 \\
-          --warm-up 2000 --relief 0.04 --decay 0.3 --images 160000 --out quick
+          --warm-up 2000 --relief 0.06 --decay 0.3 --images 160000 --out quick
     """
     from gan2shape.schemas.config import EllipsoidShape
 

@@ -74,6 +74,9 @@ class Unsup3dConfig(_BaselineConfig):
     come back."""
     ellipsoid: EllipsoidShape = EllipsoidShape()
     """Over the objects before a plain background, or whole images where there is none."""
+    relief_weight: Weight = 100.0
+    """On the squared error of the mean relief of a batch, as a share of the ellipsoid's; 0 in the
+    paper."""
     background_threshold: Share = 0.06
     depth_rate: float = Field(default=0.25, gt=0)
     """Of the depth after the warm-up, over the others' learning rate; 1 in the paper. Relief and

@@ -6,8 +6,8 @@ reconstructed either way, so that what is not symmetric costs little. Without sy
 second reconstruction is left out.
 
 Nothing in single images but shading and perspective tells a deep relief that turns little from a
-shallow one that turns much. So the relief that comes out is mostly that of the start, an ellipsoid
-as GAN2Shape has it, and of how fast the depth learns beside the view.
+shallow one that turns much, and a training drifts from one to the other. So depths start from an
+ellipsoid, as GAN2Shape's do, and all together stay as deep as it is.
 """
 
 from __future__ import annotations
@@ -116,10 +116,11 @@ class Reconstruction(Objective):
             depth, albedo = networks.depth(images), networks.albedo(images)
             view, light = networks.view(images), networks.light(images)
             fine, coarse = self.confidence(images)
-        prior = depth.new_zeros(())
+        masks = object_masks(images, config.background_threshold).to(depth)
+        wanted = ellipsoid_depth(masks, camera, config.ellipsoid)
+        relief = relative_relief(depth, wanted, masks).mean()
+        prior = config.relief_weight * (relief - 1).square()
         if shown < config.warm_up:
-            masks = object_masks(images, config.background_threshold).to(depth)
-            wanted = ellipsoid_depth(masks, camera, config.ellipsoid)
             prior = (PRIOR_SCALE * (depth - wanted)).square().mean((1, 2))
             depth, view = depth.detach(), view.detach()
         if depth.requires_grad:
@@ -138,6 +139,7 @@ class Reconstruction(Objective):
             "photometric": masked_mean(error[0], seen).detach().mean(),
             "expected_error": fine.detach().mean(),
             "yaw_std": view[:, 1].detach().std(unbiased=False),
+            "relief": relief.detach(),
         }
         if self.features is not None and config.perceptual_weight:
             with autocast(images.device, config.precision):
@@ -183,6 +185,18 @@ def laplace_loss(error: Tensor, expected: Tensor) -> Tensor:
 def gauss_loss(square: Tensor, expected: Tensor) -> Tensor:
     """The same for squared errors under Gaussians."""
     return square / (2 * expected.square() + TINY) + (expected + TINY).log()
+
+
+def relative_relief(depth: Tensor, other: Tensor, masks: Tensor) -> Tensor:
+    """How deep depth is (B,) beside another one: the slope of the one over the other, all (B, S,
+    S), inside masks.
+    """
+    total = masks.sum((1, 2), keepdim=True).clamp(min=1)
+    mean, other_mean = (
+        (values * masks).sum((1, 2), keepdim=True) / total for values in (depth, other)
+    )
+    other = (other - other_mean) * masks
+    return (other * (depth - mean)).sum((1, 2)) / other.square().sum((1, 2)).clamp(min=1e-8)
 
 
 def masked_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def test_confidence_is_positive_at_both_sizes(size: int) -> None:
 
 def test_the_loss_is_the_papers() -> None:
     """Against a plain reading, each reconstruction by itself."""
-    training = unsup3d.trainer(settings(perceptual_weight=0.7), features)
+    training = unsup3d.trainer(settings(perceptual_weight=0.7, relief_weight=0), features)
     networks, images = training.shape_networks, some_images()
     with torch.no_grad():
         # a shape and views that make mirrored reconstructions differ
@@ -112,7 +112,7 @@ def test_the_loss_is_the_papers() -> None:
         small = functional.avg_pool2d(seen[:, None], 4)[:, 0]
         expected += weight * (pixels + 0.7 * (nll * small).sum((1, 2)) / small.sum((1, 2)))
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-4)
-    assert set(figures) == {"photometric", "expected_error", "yaw_std", "perceptual"}
+    assert set(figures) == {"photometric", "expected_error", "yaw_std", "perceptual", "relief"}
 
 
 def test_without_symmetry_nothing_is_mirrored() -> None:
@@ -158,6 +158,30 @@ def test_depth_learns_the_ellipsoid_while_views_wait() -> None:
     training.step(Batch(images))
     later = training.networks().parameters
     assert not [name for name in start if later[name].equal(after[name])]
+
+
+def test_relief_beside_another() -> None:
+    random = torch.Generator().manual_seed(0)
+    other = torch.rand(3, 8, 8, generator=random)
+    masks = (torch.rand(3, 8, 8, generator=random) < 0.7).float()
+    scale = torch.tensor([2.0, 0.5, -1.0])[:, None, None]
+    depth = torch.where(masks > 0, scale * other + 0.3, 9.0)  # outside nothing counts
+    found = unsup3d.relative_relief(depth, other, masks)
+    torch.testing.assert_close(found, scale.flatten())
+    flat = unsup3d.relative_relief(torch.ones(1, 8, 8), other[:1], torch.ones(1, 8, 8))
+    assert abs(float(flat)) < 1e-5
+
+
+def test_a_batch_stays_as_deep_as_the_ellipsoids() -> None:
+    changes = {"learning_rate": 3e-3, "depth_rate": 1.0, "mirror": False}
+    reliefs = []
+    for weight in (0.0, 100.0):
+        training = unsup3d.trainer(settings(relief_weight=weight, **changes), features)
+        figures = [training.step(Batch(some_images())) for _ in range(30)]
+        reliefs.append(float(figures[-1]["relief"]))
+    free, held = reliefs
+    assert abs(held - 1) < 0.1
+    assert abs(free - 1) > 0.3
 
 
 def test_depth_learns_at_its_own_rate_after_the_warm_up() -> None:
