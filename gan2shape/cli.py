@@ -37,6 +37,13 @@ def _set(example: str, what: str = "one setting") -> Any:
     )
 
 
+_DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes the GPUs if there are any.",
+)
 _PRIORS = click.option(
     "--priors",
     metavar="PRIORS",
@@ -61,20 +68,17 @@ _execution = [
         help="Use the workers of a running Dask scheduler, such as tcp://10.0.0.5:8786 "
         "(started with --nthreads 1; the run directory must be on a disk they share).",
     ),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
-        show_default=True,
-        help="Where to compute; auto takes the GPUs if there are any.",
-    ),
+    _DEVICE,
 ]
 
 
-def _with_execution(command: Any) -> Any:
-    for option in reversed(_execution):
-        command = option(command)
-    return command
+def _with(*options: Any) -> Any:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @click.group(context_settings=CONTEXT)
@@ -140,7 +144,7 @@ def cli() -> None:
 @click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
 @click.option("--group-size", type=click.IntRange(min=1), help="Images that share network weights.")
 @click.option("--shard-size", type=click.IntRange(min=1), help="Images of one task.")
-@_with_execution
+@_with(*_execution)
 def reconstruct(
     source: str,
     gan: str,
@@ -255,9 +259,7 @@ def reconstruct(
     help="Only the first N images; a few hundred are enough.",
 )
 @click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@_DEVICE
 @click.option(
     "--processes",
     type=click.IntRange(min=1),
@@ -368,9 +370,7 @@ def pretrain(
     help="At most so many; fewer when the Gaussians are stable before.",
 )
 @click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@_DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]")
 def priors(
     source: str,
@@ -429,7 +429,7 @@ def priors(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
-@_with_execution
+@_with(*_execution)
 def resume(
     run: Path, workers: int | None, threads: int | None, scheduler: str | None, device: Device
 ) -> None:
@@ -619,9 +619,7 @@ def gan() -> None:
     show_default=True,
     help="auto takes bfloat16 where the hardware multiplies it natively.",
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@_DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="[default: one per core]")
 @click.option(
     "--samples-every",
@@ -769,9 +767,7 @@ def gan_convert(weights: str, target: Path, half: bool) -> None:
     metavar="N",
     help="Samples, and real images, to compare. [default: 1024, and 10000 for FID]",
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@_DEVICE
 def gan_score(
     weights: str, source: str, inception: Path | None, images: int | None, device: Device
 ) -> None:
@@ -812,9 +808,7 @@ def gan_score(
     help="Turn to yaws from minus this to this.",
 )
 @click.option("--steps", type=click.IntRange(min=2), default=7, show_default=True)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@_DEVICE
 def gan_turn(
     weights: str, networks: str, out: Path, seeds: str, degrees: float, steps: int, device: Device
 ) -> None:
@@ -913,12 +907,7 @@ def _training(images: int, batch: int, lr: float, decay: float) -> list[Any]:
             show_default=True,
             help="auto takes bfloat16 where the hardware multiplies it natively.",
         ),
-        click.option(
-            "--device",
-            type=click.Choice(["auto", "cpu", "cuda"]),
-            default="auto",
-            show_default=True,
-        ),
+        _DEVICE,
         click.option("--threads", type=click.IntRange(min=1), help="[default: one per core]"),
         click.option(
             "--pictures-every",
@@ -947,15 +936,6 @@ _likeness = [
         "either option the perceptual loss is left out.",
     ),
 ]
-
-
-def _with(*options: Any) -> Any:
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 @baseline.command("supervised")
@@ -1173,9 +1153,7 @@ def benchmark() -> None:
     "[default: cache/ in the benchmark]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all randomness.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@_DEVICE
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -1218,7 +1196,7 @@ def benchmark_heads(
     from gan2shape.jobs.benchmark.methods import METHODS, parse_rows
     from gan2shape.jobs.benchmark.plan import Request
     from gan2shape.jobs.benchmark.run import benchmark as make
-    from gan2shape.jobs.display import progress_display
+    from gan2shape.jobs.display import progress_display, sentences
     from gan2shape.jobs.runs import Execution
     from gan2shape.jobs.steps_display import side_display, steps_display
     from gan2shape.schemas.benchmark import packaged_recipe
@@ -1236,12 +1214,8 @@ def benchmark_heads(
         seed=seed,
     )
     console = _console()
-
-    def note(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
     display = Display(
-        note,
+        sentences(console),
         lambda: steps_display(console),
         lambda: side_display(console),
         lambda: progress_display(console),

@@ -29,6 +29,15 @@ def progress_display(console: Console) -> Iterator[Show]:
         yield _lines(console)
 
 
+def sentences(console: Console) -> Callable[[str], None]:
+    """A function that prints a sentence as it is."""
+
+    def note(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    return note
+
+
 def duration(seconds: float | None) -> str:
     """A length of time as people say it."""
     if seconds is None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from gan2shape.jobs.display import PLAIN_SECONDS, duration
+from gan2shape.jobs.display import PLAIN_SECONDS, duration, sentences
 from gan2shape.jobs.gan import Status
 
 Show = Callable[[Status], None]
@@ -19,10 +19,7 @@ Note = Callable[[str], None]
 @contextmanager
 def training_display(console: Console) -> Iterator[tuple[Show, Note]]:
     """Gives a function that shows how far training is, and one that prints a sentence."""
-
-    def note(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
+    note = sentences(console)
     if not console.is_terminal:
         yield _lines(note), note
         return

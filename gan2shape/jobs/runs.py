@@ -68,6 +68,12 @@ class Execution:
     threads: int | None = None
     scheduler: str | None = None
 
+    def workers_for(self, tasks: int) -> Workers:
+        """This machine's workers for so many tasks. Raises `ClusterError` without the device."""
+        return plan_workers(
+            tasks, usable_cores(), visible_gpus(self.device), self.workers, self.threads
+        )
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -167,13 +173,7 @@ def prepare(
 
 def spread_shards(config: RunConfig, images: int, execution: Execution) -> RunConfig:
     """Smaller shards where there are fewer than workers; groups, and so results, stay the same."""
-    most = plan_workers(
-        images,
-        usable_cores(),
-        visible_gpus(execution.device),
-        execution.workers,
-        execution.threads,
-    ).count
+    most = execution.workers_for(images).count
     groups = -(-images // config.group_size)
     even = -(-groups // most) * config.group_size
     return config.model_copy(update={"shard_size": max(1, min(config.shard_size, even))})
@@ -277,13 +277,7 @@ def _client(
     if execution.scheduler:
         on_workers(f"the workers of {execution.scheduler}")
         return remote_client(execution.scheduler)
-    workers: Workers = plan_workers(
-        shards,
-        usable_cores(),
-        visible_gpus(execution.device),
-        execution.workers,
-        execution.threads,
-    )
+    workers = execution.workers_for(shards)
     on_workers(str(workers))
     return local_client(workers)
 

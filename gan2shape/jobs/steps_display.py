@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from gan2shape.jobs.display import PLAIN_SECONDS, duration
+from gan2shape.jobs.display import PLAIN_SECONDS, duration, sentences
 
 Show = Callable[[str, int, int], None]
 """Called with (what is being done, how much of it is done, how much it is)."""
@@ -46,10 +46,7 @@ def steps_display(console: Console) -> Iterator[tuple[Show, Note]]:
 @contextmanager
 def side_display(console: Console) -> Iterator[tuple[ShowMany, Note]]:
     """The same for what is done side by side: a bar, or lines, for each name."""
-
-    def note(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
+    note = sentences(console)
     if not console.is_terminal:
         yield _lines(note), note
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,14 +24,6 @@ class Canonical:
     @classmethod
     def of(cls, depth: Tensor, albedo: Tensor, camera: Camera) -> Canonical:
         return cls(depth, normals_from_depth(depth, camera), albedo)
-
-    @classmethod
-    def cat(cls, parts: Sequence[Canonical]) -> Canonical:
-        return cls(
-            torch.cat([part.depth for part in parts]),
-            torch.cat([part.normals for part in parts]),
-            torch.cat([part.albedo for part in parts]),
-        )
 
     def __getitem__(self, index: Tensor) -> Canonical:
         return Canonical(self.depth[index], self.normals[index], self.albedo[index])

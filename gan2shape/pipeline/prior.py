@@ -8,6 +8,8 @@ from torch import Tensor
 from gan2shape.pipeline.camera import Camera
 from gan2shape.schemas.config import EllipsoidShape
 
+ERROR_SCALE = 100.0
+
 
 def ellipsoid_depth(masks: Tensor, camera: Camera, config: EllipsoidShape) -> Tensor:
     """Ellipsoidal cap over each mask's bounding box, at `far` outside it (GAN2Shape, section 3.1).
@@ -28,6 +30,13 @@ def ellipsoid_depth(masks: Tensor, camera: Camera, config: EllipsoidShape) -> Te
     rim = config.radius**2 - (config.radius - (config.far - config.near)) ** 2
     cap = config.radius - (config.radius**2 - squared.clamp(max=1) * rim).sqrt() + config.near
     return torch.where(squared <= 1, cap, config.far)
+
+
+def ellipsoid_error(depth: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error (B,) of depth, both (B, S, S) in scene units; of the order of one, since
+    the object is about 0.1 deep.
+    """
+    return (ERROR_SCALE * (depth - wanted)).square().mean((1, 2))
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:

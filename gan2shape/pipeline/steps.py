@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -14,7 +15,7 @@ from gan2shape.pipeline.geometry import smoothness
 from gan2shape.pipeline.group import Group, ProjectedSamples
 from gan2shape.pipeline.losses import masked_l1, share_of_distance
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.prior import ellipsoid_depth
+from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.render import Rendering
 from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
@@ -41,8 +42,7 @@ def fit_ellipsoid(group: Group, on_iteration: OnIteration) -> None:
         index = group.draw(_batch(group))
         with autocast(group.device, group.config.precision):
             depth = group.networks.depth(group.targets.images[index])
-        # The object is about 0.1 deep: the factor brings the error to the order of one.
-        loss = (100 * (depth - wanted[index])).square().mean((1, 2))
+        loss = ellipsoid_error(depth, wanted[index])
         loss = loss + 100 * smooth * smoothness(depth)
         on_iteration(update(group, optimizer, index, loss))
 
@@ -234,20 +234,19 @@ class Estimate:
             return self.shapes
         group = self.group
         parts = torch.arange(len(self.view), device=self.view.device).split(ESTIMATE_BATCH)
-        return Canonical.cat(
-            [
-                paint(
-                    self.shapes[part],
-                    self.view[part],
-                    self.light[part],
-                    group.targets.images[part],
-                    group.targets.masks[part],
-                    group.camera,
-                    group.config.renderer,
-                )
-                for part in parts
-            ]
-        )
+        albedos = [
+            paint(
+                self.shapes[part],
+                self.view[part],
+                self.light[part],
+                group.targets.images[part],
+                group.targets.masks[part],
+                group.camera,
+                group.config.renderer,
+            ).albedo
+            for part in parts
+        ]
+        return replace(self.shapes, albedo=torch.cat(albedos))
 
     @torch.no_grad()
     def pseudo_samples(self, index: Tensor) -> tuple[Rendering, Tensor]:

@@ -79,9 +79,8 @@ class Unsup3dConfig(_BaselineConfig):
     paper."""
     background_threshold: Share = 0.06
     depth_rate: float = Field(default=0.25, gt=0)
-    """Of the depth after the warm-up, over the others' learning rate; 1 in the paper. Relief and
-    rotation make up for each other, and the relief grows for as long as views have not been found:
-    the slower it learns, the less."""
+    """Of the depth after the warm-up, over the others' learning rate, for views to keep up with it;
+    1 in the paper."""
 
 
 class FinetuneConfig(_BaselineConfig):

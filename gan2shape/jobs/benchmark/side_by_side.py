@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan2shape.jobs.benchmark.plan import Training
 from gan2shape.jobs.benchmark.trainings import is_trained, train
-from gan2shape.jobs.cluster import local_client, plan_workers, usable_cores, visible_gpus
+from gan2shape.jobs.cluster import local_client
 from gan2shape.jobs.runs import Execution
 from gan2shape.jobs.steps_display import INVERSION, Note, Show, ShowMany
 
@@ -43,13 +43,7 @@ def train_all(
     missing = [training for training in trainings if not is_trained(cache, training)]
     if not missing:
         return False
-    workers = plan_workers(
-        len(missing),
-        usable_cores(),
-        visible_gpus(execution.device),
-        execution.workers,
-        execution.threads,
-    )
+    workers = execution.workers_for(len(missing))
     if workers.count == 1:
         for training in missing:
             train(training, heads, cache, execution, _named(training, show), note)
@@ -69,17 +63,10 @@ def train_all(
             futures[training.key] = client.submit(
                 _task, training, heads, cache, alone, before, key=training.folder
             )
-        for future in futures.values():
-            # Only errors are asked for: results would be taken back from a worker that died.
-            error = future.exception()
-            if error is not None:
-                failed = error
-                break
-        else:
-            return True
-        for future in futures.values():
-            future.exception()
-        raise failed
+        errors = [future.exception() for future in futures.values()]
+    for error in filter(None, errors):
+        raise error
+    return True
 
 
 def _task(

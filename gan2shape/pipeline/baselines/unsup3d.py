@@ -27,7 +27,7 @@ from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks, group_norm
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.prior import ellipsoid_depth
+from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.steps import limit_gradient
@@ -36,8 +36,6 @@ from gan2shape.schemas.baseline_training import Unsup3dConfig
 
 CODE_CHANNELS = 128
 TINY = 1e-7
-PRIOR_SCALE = 100.0
-"""Brings errors of depth, which are some hundredths of a scene unit, to the order of one."""
 
 Features = Callable[[Tensor], Tensor]
 """Images (B, 3, S, S) to maps (B, C, S / 4, S / 4) that are alike where images look alike."""
@@ -117,12 +115,13 @@ class Reconstruction(Objective):
             view, light = networks.view(images), networks.light(images)
             fine, coarse = self.confidence(images)
         masks = object_masks(images, config.background_threshold).to(depth)
-        wanted = ellipsoid_depth(masks, camera, config.ellipsoid)
-        relief = relative_relief(depth, wanted, masks).mean()
-        prior = config.relief_weight * (relief - 1).square()
+        ellipsoids = ellipsoid_depth(masks, camera, config.ellipsoid)
+        relief = relative_relief(depth, ellipsoids, masks).mean()
         if shown < config.warm_up:
-            prior = (PRIOR_SCALE * (depth - wanted)).square().mean((1, 2))
+            prior = ellipsoid_error(depth, ellipsoids)
             depth, view = depth.detach(), view.detach()
+        else:
+            prior = config.relief_weight * (relief - 1).square()
         if depth.requires_grad:
             depth.register_hook(limit_gradient)
         if config.symmetric:
@@ -191,12 +190,10 @@ def relative_relief(depth: Tensor, other: Tensor, masks: Tensor) -> Tensor:
     """How deep depth is (B,) beside another one: the slope of the one over the other, all (B, S,
     S), inside masks.
     """
-    total = masks.sum((1, 2), keepdim=True).clamp(min=1)
-    mean, other_mean = (
-        (values * masks).sum((1, 2), keepdim=True) / total for values in (depth, other)
+    depth, other = (
+        (values - masked_mean(values, masks)[:, None, None]) * masks for values in (depth, other)
     )
-    other = (other - other_mean) * masks
-    return (other * (depth - mean)).sum((1, 2)) / other.square().sum((1, 2)).clamp(min=1e-8)
+    return (other * depth).sum((1, 2)) / other.square().sum((1, 2)).clamp(min=1e-8)
 
 
 def masked_mean(values: Tensor, weights: Tensor) -> Tensor:
