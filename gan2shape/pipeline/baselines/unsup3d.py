@@ -36,6 +36,9 @@ from gan2shape.schemas.baseline_training import Unsup3dConfig
 
 CODE_CHANNELS = 128
 TINY = 1e-7
+FINEST = 1 / 255
+"""Least error expected of a pixel in [-1, 1]: half a step of 8-bit images. Without one, what is
+reconstructed very well would cost without bounds when it no longer is."""
 
 Features = Callable[[Tensor], Tensor]
 """Images (B, 3, S, S) to maps (B, C, S / 4, S / 4) that are alike where images look alike."""
@@ -79,12 +82,12 @@ class ConfidenceNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, S, S) to errors (B, outputs, S, S) and (B, outputs, S / 4, S / 4), above 0,
-        float32.
+        """Images (B, 3, S, S) to errors (B, outputs, S, S) from `FINEST` on and (B, outputs, S / 4,
+        S / 4) above 0, float32.
         """
         features = self.decoder(self.encoder(images))
         coarse, fine = self.feature_head(features), self.pixel_head(self.finish(features))
-        return functional.softplus(fine.float()), functional.softplus(coarse.float())
+        return FINEST + functional.softplus(fine.float()), functional.softplus(coarse.float())
 
 
 class Reconstruction(Objective):
@@ -130,8 +133,9 @@ class Reconstruction(Objective):
         texture = shade(albedo, normals_from_depth(depth, camera), light.repeat(copies, 1))
         rendering = warp(texture, depth, view.repeat(copies, 1), camera, config.renderer)
         found = rendering.image.unflatten(0, (copies, -1))  # (copies, B, 3, S, S)
-        # Both reconstructions are judged where both show the object.
-        seen = rendering.mask.unflatten(0, (copies, -1)).prod(0)  # (B, S, S)
+        # Both reconstructions are judged where both show the object. A plain background is
+        # reconstructed without error whatever the shape is, and outlines are drawn to it.
+        seen = masks * rendering.mask.unflatten(0, (copies, -1)).prod(0)  # (B, S, S)
         error = (found - images).abs().mean(2)  # (copies, B, S, S)
         losses = masked_mean(laplace_loss(error, fine.transpose(0, 1)), seen)  # (copies, B)
         figures = {

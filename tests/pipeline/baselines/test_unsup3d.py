@@ -73,14 +73,19 @@ def test_confidence_is_positive_at_both_sizes(size: int) -> None:
     fine, coarse = network(torch.zeros(1, 3, size, size))
     assert fine.shape == (1, 2, size, size)
     assert coarse.shape == (1, 2, size // 4, size // 4)
-    assert fine.min() > 0
+    assert fine.min() > unsup3d.FINEST
     assert coarse.min() > 0
+    with torch.no_grad():
+        network.pixel_head.weight.mul_(1e6)
+        certain, _ = network(torch.randn(1, 3, size, size))
+    assert certain.min() == unsup3d.FINEST
 
 
 def test_the_loss_is_the_papers() -> None:
     """Against a plain reading, each reconstruction by itself."""
     training = unsup3d.trainer(settings(perceptual_weight=0.7, relief_weight=0), features)
     networks, images = training.shape_networks, some_images()
+    images[:, :, :4] = -1  # background, which is not judged
     with torch.no_grad():
         # a shape and views that make mirrored reconstructions differ
         torch.manual_seed(0)
@@ -99,7 +104,8 @@ def test_the_loss_is_the_papers() -> None:
             found.append(rendering.image)
             masks.append(rendering.mask)
     assert (found[0] - found[1]).abs().max() > 0.01
-    seen = masks[0] * masks[1]
+    seen = masks[0] * masks[1] * object_masks(images, 0.06)
+    assert not seen[:, :4].any()
     assert 0.2 < seen.mean() < 1
     expected = torch.zeros(len(images))
     for number, weight in enumerate((1.0, 0.5)):
