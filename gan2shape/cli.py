@@ -1032,6 +1032,14 @@ def baseline_unsup3d(
     help="Networks to go on from: a file that 'gan2shape pretrain' wrote, or a packaged name.",
 )
 @click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="NETWORKS",
+    help="Networks that were trained in another way, as by 'gan2shape baseline unsup3d': the mean "
+    "of their shapes and of those to begin with is learnt too. May be given several times.",
+)
+@click.option(
     "--preset",
     default="heads64-finetune",
     show_default=True,
@@ -1042,6 +1050,7 @@ def baseline_unsup3d(
 @_with(*_likeness)
 def finetune_command(
     networks: str,
+    teachers: tuple[str, ...],
     preset: str,
     settings: tuple[str, ...],
     priors: str | None,
@@ -1061,6 +1070,8 @@ def finetune_command(
       gan2shape finetune photos/ --networks networks/networks.safetensors --gan gan.pt --out tuned
       gan2shape finetune heads/ --networks heads64-pretrained --gan heads64 --priors heads64 \\
           --validation more-heads/ --out tuned
+      gan2shape finetune heads/ --networks tuned/networks.safetensors --gan heads64 \\
+          --priors heads64 --teacher unsup3d/networks.safetensors --images 24000 --out taught
       gan2shape reconstruct test/ --gan heads64 --preset heads64-forward \\
           --networks tuned/networks.safetensors --out run
     """
@@ -1068,7 +1079,8 @@ def finetune_command(
     from gan2shape.schemas.config import load_config
 
     config = load_config(preset, _overrides(settings), priors)
-    _train_baseline(finetune_settings(config), networks=networks, gan=gan, lpips=lpips, **options)
+    weights = {"networks": networks, "teachers": teachers, "gan": gan, "lpips": lpips}
+    _train_baseline(finetune_settings(config), **weights, **options)
 
 
 def _train_baseline(settings: dict[str, Any], **options: Any) -> None:

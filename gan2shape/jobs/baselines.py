@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,12 @@ from gan2shape.pipeline.baselines import finetune, supervised, unsup3d
 from gan2shape.pipeline.baselines.training import Batch, Trainer
 from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.lpips import Lpips, load_lpips
-from gan2shape.pipeline.pretrained import check_gan, load_pretrained, pretrained_bytes
+from gan2shape.pipeline.pretrained import (
+    Pretrained,
+    check_gan,
+    load_pretrained,
+    pretrained_bytes,
+)
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.training import batches
 from gan2shape.schemas.baseline_training import (
@@ -64,6 +69,8 @@ class Request:
     config: AnyBaseline
     networks: str | None = None
     """What finetuning starts from."""
+    teachers: tuple[str, ...] = ()
+    """Whose shapes it learns besides."""
     gan: str | None = None
     """Its discriminator's features compare images in the perceptual loss of Unsup3d."""
     lpips: Path | None = None
@@ -123,14 +130,17 @@ def train(request: Request, show: Show, note: Note) -> Path:
 
 def _train(request: Request, show: Show, note: Note) -> None:
     out = request.out
-    trainer, perceptual = _trainer(request)
-    record = {
+    teachers = [load_pretrained(name) for name in request.teachers]
+    trainer, perceptual = _trainer(request, teachers)
+    record: dict[str, Any] = {
         "source": request.source,
         "perceptual": perceptual,
         "settings": request.config.model_dump(mode="json"),
     }
     if trainer.initial is not None:
         record["networks"] = trainer.initial.sha256
+    if teachers:
+        record["teachers"] = [teacher.sha256 for teacher in teachers]
     _check_record(out, record)
     if perceptual is None and request.config.method != "supervised":
         note("without a perceptual loss: --lpips or --gan would give one")
@@ -146,7 +156,9 @@ def _train(request: Request, show: Show, note: Note) -> None:
     _loop(request, trainer, examples, checkpoints, _judge(request, examples, trainer, note), show)
 
 
-def _trainer(request: Request) -> tuple[Trainer, dict[str, str] | None]:
+def _trainer(
+    request: Request, teachers: Sequence[Pretrained]
+) -> tuple[Trainer, dict[str, str] | None]:
     """The trainer, and whose features it compares images by."""
     config = request.config
     if isinstance(config, SupervisedConfig):
@@ -164,7 +176,7 @@ def _trainer(request: Request) -> tuple[Trainer, dict[str, str] | None]:
         if gan is not None:
             check_gan(initial, gan)
         distance = _distance(gan, lpips, config.feature_blocks)
-        return finetune.trainer(config, initial, distance, request.device), about
+        return finetune.trainer(config, initial, distance, request.device, teachers), about
     return unsup3d.trainer(config, _features(gan, lpips), request.device), about
 
 
@@ -203,7 +215,7 @@ def _check_record(out: Path, record: dict[str, Any]) -> None:
     except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{out / RECORD} is damaged; train into another directory.") from error
     wanted = _fixed(record)
-    changed = sorted(name for name in wanted if known.get(name) != wanted[name])
+    changed = sorted(name for name in known | wanted if known.get(name) != wanted.get(name))
     if changed:
         raise UserError(
             f"{out} holds a training with other {', '.join(changed)}; give the same command to go "
@@ -214,8 +226,8 @@ def _check_record(out: Path, record: dict[str, Any]) -> None:
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:
     """What stays the same when a training goes on."""
     settings = {k: v for k, v in record["settings"].items() if k not in CHANGEABLE}
-    fixed = settings | {"perceptual": record["perceptual"]}
-    return fixed | {"networks": record["networks"]} if "networks" in record else fixed
+    networks = {name: record[name] for name in ("networks", "teachers") if name in record}
+    return settings | {"perceptual": record["perceptual"]} | networks
 
 
 def _judge(

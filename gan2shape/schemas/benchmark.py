@@ -61,7 +61,9 @@ class Recipe(Settings):
     pretrain: PretrainRecipe
     """What rows 5 to 10 start from, except row 7."""
     finetune: FinetuneRecipe
-    """From there to row 10."""
+    """From there towards row 10."""
+    teach: FinetuneRecipe
+    """From there to row 10, with row 4's networks for a teacher."""
     forward: RunRecipe
     """Rows of one forward pass: 1, 4, 7, 9 and 10."""
     refine: RunRecipe
@@ -93,7 +95,8 @@ def load_recipe(text: str, name: str, source: str) -> Recipe:
         raise ConfigError(f"{source}: {where}: {problem.removeprefix('Value error, ')}.") from error
     for method in ("supervised", "unsup3d"):
         baseline_config({"method": method} | getattr(recipe, method))
-    baseline_config(recipe.finetune.settings(0, None))
+    for stage in (recipe.finetune, recipe.teach):
+        baseline_config(stage.settings(0, None))
     return recipe
 
 

@@ -322,6 +322,11 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
     settings = yaml.safe_load((out / "baseline.yaml").read_text())["settings"]
     assert (settings["mask"], settings["depth_smoothness"]) == ("background", 0.03)
     assert "going on after 8 images" in command("finetune", *asked)[1]
+    code, said = command("finetune", *asked, "--teacher", str(file))
+    assert (code, "holds a training with other teachers" in said) == (1, True)
+    taught = [*asked[: -len(small) - 1], str(tmp_path / "taught"), *small, "--teacher", str(file)]
+    assert command("finetune", *taught)[0] == 0
+    assert "going on after 8 images" in command("finetune", *taught)[1]
     file.write_bytes(pretrained_bytes(tuned))
     code, said = command("finetune", *asked)
     assert code == 1

@@ -25,10 +25,12 @@ class TrainingKind:
     """Networks that rows start from, and what sets their training apart from its kind's recipe."""
 
     name: str
-    recipe: Literal["supervised", "unsup3d", "pretrain", "finetune"]
+    recipe: Literal["supervised", "unsup3d", "pretrain", "finetune", "teach"]
     overrides: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
     """The training whose networks it goes on from."""
+    teachers: tuple[str, ...] = ()
+    """Trainings whose networks' shapes it learns besides."""
     packaged: str | None = None
     """Name of the networks that it left in this program."""
 
@@ -43,7 +45,8 @@ TRAININGS = {
         TrainingKind("unsup3d", "unsup3d", {"symmetric": True}),
         TrainingKind("unsup3d-no-symmetry", "unsup3d", {"symmetric": False}),
         TrainingKind("pretrain", "pretrain", packaged="heads64-pretrained"),
-        TrainingKind("finetune", "finetune", start="pretrain", packaged="heads64"),
+        TrainingKind("finetune", "finetune", start="pretrain"),
+        TrainingKind("teach", "teach", start="finetune", teachers=("unsup3d",), packaged="heads64"),
         TrainingKind("pretrain-no-regularisation", "pretrain", NO_REGULARISATION),
         TrainingKind("pretrain-no-symmetry", "pretrain", NO_SYMMETRY),
     )
@@ -121,7 +124,7 @@ METHODS = (
         *(None, "pretrain", "forward"),
         short="One forward pass",
     ),
-    Method(10, "Our best", "best", "Y", None, "finetune", "forward"),
+    Method(10, "Our best", "best", "Y", None, "teach", "forward"),
 )
 BY_NUMBER = {method.number: method for method in METHODS}
 

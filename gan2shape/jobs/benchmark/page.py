@@ -201,7 +201,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
         if row.run is not None:
             networks = row.run.record.networks
             begun = record.rows.get(row.method.number)
-            start = begun.training if begun and begun.training else "packaged networks"
+            start = begun.trainings[-1] if begun and begun.trainings else "packaged networks"
             rows.append(
                 (
                     f"Row {row.method.label}",

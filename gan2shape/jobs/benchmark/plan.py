@@ -93,6 +93,8 @@ class Training:
     gan: Weights | None = None
     start: Training | None = None
     """Whose networks it goes on from."""
+    teachers: tuple[Training, ...] = ()
+    """Whose networks' shapes it learns besides."""
     version: str = metadata.version("gan2shape")
 
     @property
@@ -102,7 +104,7 @@ class Training:
     @property
     def origin(self) -> dict[str, Any]:
         """What the key is made from."""
-        origin = {
+        origin: dict[str, Any] = {
             "kind": self.name,
             "settings": self.config.model_dump(mode="json"),
             "heads": vars(self.heads),
@@ -110,7 +112,11 @@ class Training:
             "gan": self.gan and self.gan.sha256,
             "version": self.version,
         }
-        return origin if self.start is None else origin | {"start": self.start.key}
+        if self.start is not None:
+            origin["start"] = self.start.key
+        if self.teachers:
+            origin["teachers"] = [teacher.key for teacher in self.teachers]
+        return origin
 
     @property
     def key(self) -> str:
@@ -123,8 +129,9 @@ class Training:
 
     @property
     def chain(self) -> tuple[Training, ...]:
-        """Itself, after the trainings that it goes on from."""
-        return (*self.start.chain, self) if self.start else (self,)
+        """Itself, after the trainings whose networks it needs."""
+        needed = (self.start, *self.teachers) if self.start else self.teachers
+        return (*(each for training in needed for each in training.chain), self)
 
     def __str__(self) -> str:
         limit = f", the first {self.limit}" if self.limit else ""
@@ -207,7 +214,8 @@ def make_plan(request: Request) -> Plan:
 
     def training(kind: TrainingKind) -> Training:
         before = training(TRAININGS[kind.start]) if kind.start else None
-        return _training(kind, request, train_heads, weights, priors, before)
+        teachers = tuple(training(TRAININGS[name]) for name in kind.teachers)
+        return _training(kind, request, train_heads, weights, priors, before, teachers)
 
     def start(kind: TrainingKind) -> Training | Weights:
         if request.packaged and kind.packaged:
@@ -241,14 +249,15 @@ def _training(
     gan: Weights,
     priors: str | None,
     start: Training | None,
+    teachers: tuple[Training, ...],
 ) -> Training:
     recipe = request.recipe
     if kind.recipe == "pretrain":
         config = recipe.pretrain.config(request.seed, priors, kind.overrides)
         return Training(kind, config, heads, recipe.pretrain.heads, gan)
-    if kind.recipe == "finetune":
+    if kind.recipe in ("finetune", "teach"):
         assert start is not None  # the kinds say which
-        settings = recipe.finetune.settings(request.seed, priors, kind.overrides)
+        settings = getattr(recipe, kind.recipe).settings(request.seed, priors, kind.overrides)
         settings |= {"networks": start.config.networks}
     else:
         settings = getattr(recipe, kind.recipe) | kind.overrides
@@ -256,4 +265,6 @@ def _training(
     settings |= {"camera": {"size": heads.size}}
     # Supervised networks never meet the GAN; the others compare images by its features.
     features = None if kind.recipe == "supervised" else gan
-    return Training(kind, baseline_config(settings), heads, gan=features, start=start)
+    return Training(
+        kind, baseline_config(settings), heads, gan=features, start=start, teachers=teachers
+    )

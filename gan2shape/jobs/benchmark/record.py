@@ -29,8 +29,9 @@ class RowRecord:
     """What a row was made from."""
 
     key: str
-    training: str | None
-    """Its training's folder in the cache; `None` where it starts from packaged networks."""
+    trainings: list[str]
+    """Folders in the cache of all that its networks come from, they last; none for packaged ones.
+    """
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,9 @@ def _check_row(bench: Bench, row: Row) -> None:
 
 def add_row(bench: Bench, row: Row) -> Bench:
     """Note what a row is made from, before it is."""
-    training = row.start.folder if isinstance(row.start, Training) else None
-    rows = bench.record.rows | {row.method.number: RowRecord(row.key, training)}
+    chain = row.start.chain if isinstance(row.start, Training) else ()
+    folders = list(dict.fromkeys(training.folder for training in chain))
+    rows = bench.record.rows | {row.method.number: RowRecord(row.key, folders)}
     bench = replace(bench, record=replace(bench.record, rows=dict(sorted(rows.items()))))
     _write(bench)
     return bench

@@ -167,9 +167,8 @@ def _run_row(bench: Bench, method: Method, found: Sequence[dict[str, Any]]) -> R
 
 def _training_seconds(bench: Bench, method: Method) -> float | None:
     row = bench.record.rows.get(method.number)
-    if row is None or row.training is None:
-        return None
-    return read_record(bench.cache, row.training).seconds or None
+    folders = row.trainings if row else []
+    return sum(read_record(bench.cache, folder).seconds for folder in folders) or None
 
 
 def _nothing(count: int) -> dict[str, Values]:

@@ -114,6 +114,7 @@ def _baseline(
         threads=execution.threads,
         gan=training.gan and training.gan.path,
         networks=training.start and str(networks_file(cache, training.start)),
+        teachers=tuple(str(networks_file(cache, teacher)) for teacher in training.teachers),
     )
 
 

@@ -10,13 +10,19 @@ own colours, whose views and lights are known. Left to the images alone, yaws wo
 relief grow, or the other way round, and shapes would tilt as rolls follow yaws. So the yaw learns
 from renderings only, and those teach yaws and rolls by which the yaws found in images spread as the
 prior says and rolls have nothing to do with them.
+
+Networks that were trained in other ways are wrong in other places. With such teachers the shapes
+also learn the mean of theirs and of the initial networks', as seen in each image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 
+from gan2shape.pipeline.baselines.supervised import depth_errors
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.geometry import smoothness
@@ -24,7 +30,8 @@ from gan2shape.pipeline.losses import PerceptualLoss, masked_l1, share_of_distan
 from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.pretrained import Pretrained
+from gan2shape.pipeline.pretrained import Pretrained, PretrainedError
+from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
 from gan2shape.pipeline.steps import limit_gradient
@@ -36,21 +43,31 @@ DRAWS = 1
 """Sets these random numbers apart from those that mirror images."""
 LIGHT_WEIGHT = 0.1
 """On the error of lights in renderings: enough to steer them, images have the last word."""
+DEPTH_WEIGHT = 80.0
+"""On errors of depth in scene units against the teachers', where those of normals in radians have
+1."""
 PIN_RATE, PIN_STEP = 0.05, 0.5
 """Share of what spread and slope are off by, the first as a logarithm and at most PIN_STEP, that a
 batch puts right."""
 
 
 class SingleImages(Objective):
-    """Step 3's losses of single images, and the errors in renderings of their shapes."""
+    """Step 3's losses of single images, the errors in renderings of their shapes, and those against
+    teachers' shapes."""
 
     yaw_factor: Tensor
     roll_slope: Tensor
 
-    def __init__(self, config: FinetuneConfig, perceptual: PerceptualLoss | None = None) -> None:
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        perceptual: PerceptualLoss | None = None,
+        teachers: Sequence[ShapeNetworks] = (),
+    ) -> None:
         super().__init__()
         self.config = config
         self.perceptual = perceptual
+        self.teachers = tuple(teachers)  # no modules of this one: nothing of them is trained
         self.register_buffer("yaw_factor", torch.ones(()))
         self.register_buffer("roll_slope", torch.zeros(()))
 
@@ -94,13 +111,38 @@ class SingleImages(Objective):
         losses = losses + view_error + LIGHT_WEIGHT * light_error
         losses = losses + config.depth_smoothness * smoothness(depth)
         losses = losses + config.shading_smoothness * smoothness(shading)
-        return losses, {
+        figures = {
             "photometric": photometric.detach().mean(),
             "perceptual": perceptual.detach().mean(),
             "view_error": view_error.detach().mean(),
             "light_error": light_error.detach().mean(),
             "yaw_std": view[:, YAW].detach().std(unbiased=False),
         }
+        if self.teachers:
+            taught = self._taught(images, masks)
+            far, apart = depth_errors(seen.depth, taught, networks.camera)
+            losses = losses + DEPTH_WEIGHT * far + apart
+            figures["from_teachers_degrees"] = apart.detach().mean().rad2deg()
+        return losses, figures
+
+    @torch.no_grad()
+    def _taught(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Mean depth (B, S, S) of the teachers' shapes in the images, NaN outside of masks (B, S,
+        S) and where one of them has none. All are as far away as the first."""
+        depths, inside = [], masks > 0
+        for teacher in self.teachers:
+            with autocast(images.device, self.config.precision):
+                depth, view = teacher.depth(images), teacher.view(images)
+            depth, seen = render_depth(depth, view, teacher.camera, self.config.renderer)
+            depths.append(depth)
+            inside = inside & (seen > 0)
+        count = inside.sum((1, 2)).clamp(min=1)
+        means = [(depth * inside).sum((1, 2)) / count for depth in depths]
+        level = [
+            depth + (means[0] - mean)[:, None, None]
+            for depth, mean in zip(depths, means, strict=True)
+        ]
+        return torch.where(inside, torch.stack(level).mean(0), torch.nan)
 
     @torch.no_grad()
     def _painted(
@@ -156,13 +198,25 @@ def trainer(
     initial: Pretrained,
     perceptual: PerceptualLoss | None = None,
     device: torch.device | str = "cpu",
+    teachers: Sequence[Pretrained] = (),
 ) -> Trainer:
     """A trainer from the networks `initial`, whose settings `config` has; `perceptual` works on
     `device`, `None` leaves it out.
+
+    Raises `PretrainedError` where teachers see images through another camera.
     """
+    for teacher in teachers:
+        if teacher.camera != initial.camera:
+            raise PretrainedError(
+                f"The networks {teacher.source} see images through another camera than "
+                f"{initial.source}; give teachers that were trained on images of the same size."
+            )
 
     def make() -> tuple[ShapeNetworks, SingleImages]:
-        return initial.shape_networks(), SingleImages(config, perceptual)
+        # What the networks know at the start is one of the opinions.
+        all_teachers = (initial, *teachers) if teachers else ()
+        frozen = [each.shape_networks().to(device).requires_grad_(False) for each in all_teachers]
+        return initial.shape_networks(), SingleImages(config, perceptual, frozen)
 
     return Trainer(config, make, device, initial)
 

@@ -51,10 +51,11 @@ def test_rows_differ_in_what_they_are_about_and_in_nothing_else(whole: Plan) -> 
     assert starts[6] == starts[9]
     last = starts[10]
     assert isinstance(last, Training)
-    assert last.chain == (starts[6], last)
+    assert last.start is not None
+    assert last.chain == (starts[6], last.start, starts[4], last)
     assert last.config.networks.model_dump() == config_of(starts[6]).networks.model_dump()
     assert rows[10].config == rows[9].config
-    assert len(whole.trainings) == 7
+    assert len(whole.trainings) == 8
     changed = {
         5: {"latent": {"regularize": False}},
         8: {"optimization": {"symmetry_step1": "never", "symmetry_step3": "never"}},
@@ -73,7 +74,7 @@ def test_rows_differ_in_what_they_are_about_and_in_nothing_else(whole: Plan) -> 
     assert ours == theirs | {"symmetric": False}
     assert rows[1].config == rows[4].config == rows[7].config == rows[9].config
     assert "training supervised-" in str(whole)
-    assert len(str(whole).splitlines()) == 2 + 7 + 8
+    assert len(str(whole).splitlines()) == 2 + 8 + 8
 
 
 def config_of(start: Any) -> Any:

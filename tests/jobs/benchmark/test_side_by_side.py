@@ -36,7 +36,8 @@ def trainings(made: Plan) -> list[Training]:
 
 def test_they_give_what_they_give_one_by_one(heads: Path, tmp_path: Path) -> None:
     wanted = trainings(plan(tmp_path, (1, 10)))
-    assert [each.name for each in wanted] == ["supervised", "pretrain", "finetune"]
+    names = [each.name for each in wanted]
+    assert names == ["supervised", "pretrain", "finetune", "unsup3d", "teach"]
     shown: set[str] = set()
     notes: list[str] = []
 
@@ -47,7 +48,7 @@ def test_they_give_what_they_give_one_by_one(heads: Path, tmp_path: Path) -> Non
 
     both, one = tmp_path / "both", tmp_path / "one"
     assert train_all(wanted, heads, both, TWO, show, notes.append)
-    assert notes[0] == "3 trainings on 2 workers with 1 thread each"
+    assert notes[0] == "5 trainings on 2 workers with 1 thread each"
     assert {name.split(" ")[0] for name in shown} <= {each.folder for each in wanted}
     assert train_all(wanted, heads, one, tiny.CPU, show, notes.append)
     for each in wanted:
@@ -59,7 +60,7 @@ def test_they_give_what_they_give_one_by_one(heads: Path, tmp_path: Path) -> Non
 
 
 def test_one_that_fails_leaves_the_others_finished(heads: Path, tmp_path: Path) -> None:
-    supervised, pretrain, finetune = trainings(plan(tmp_path, (1, 10)))
+    supervised, pretrain, finetune, *_ = trainings(plan(tmp_path, (1, 10)))
     broken = replace(pretrain, limit=0)
     after = replace(finetune, start=broken)
     cache = tmp_path / "cache"

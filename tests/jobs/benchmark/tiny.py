@@ -38,6 +38,10 @@ _STEPS: dict[str, Any] = {
     "inversion.iterations": 2,
     "precision": "float32",
 }
+_FINETUNE = {
+    "preset": "heads64-finetune",
+    "training": {"images": 8, "batch": 4, "precision": "float32"},
+}
 RECIPE: dict[str, Any] = {
     "heads": 3,
     "train_heads": 8,
@@ -48,10 +52,8 @@ RECIPE: dict[str, Any] = {
         "heads": 2,
         "set": _STEPS | {"networks.width": 8, "ellipsoid.iterations": 2},
     },
-    "finetune": {
-        "preset": "heads64-finetune",
-        "training": {"images": 8, "batch": 4, "precision": "float32"},
-    },
+    "finetune": _FINETUNE,
+    "teach": _FINETUNE,
     "forward": {"preset": "heads64-forward", "set": {"precision": "float32"}},
     "refine": {"preset": "heads64-refine", "set": _STEPS},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from gan2shape.pipeline.baselines import finetune
 from gan2shape.pipeline.baselines.training import Batch
-from gan2shape.pipeline.pretrained import Pretrained
+from gan2shape.pipeline.pretrained import Pretrained, PretrainedError
+from gan2shape.pipeline.render import warp
 from gan2shape.schemas.baseline_training import (
     FinetuneConfig,
     baseline_config,
@@ -89,6 +91,49 @@ def test_rolls_that_follow_yaws_are_taught_less() -> None:
     view[:, 2] = 0.5 * view[:, 1]
     objective._pin(view)
     assert float(objective.roll_slope) == pytest.approx(finetune.PIN_RATE * 0.5)
+
+
+def test_teachers_shapes_are_averaged_as_images_show_them() -> None:
+    initial, other = (tiny_networks("0" * 64, STYLE, SIZE, seed) for seed in (0, 1))
+    training = finetune.trainer(made(initial), initial, teachers=[other])
+    images, masks = some_images(), torch.ones(4, SIZE, SIZE)
+    masks[:, :4] = 0
+    taught = training.objective._taught(images, masks)
+    seen, inside = [], masks > 0
+    with torch.no_grad():
+        for networks in (initial.shape_networks(), other.shape_networks()):
+            depth, view = networks.depth(images), networks.view(images)
+            rendering = warp(images, depth, view, networks.camera)
+            seen.append(rendering.depth)
+            inside = inside & (rendering.mask > 0)
+    assert torch.equal(taught.isfinite(), inside)
+    assert not inside[:, :4].any()
+    for number, (first, second) in enumerate(zip(*seen, strict=True)):
+        where = inside[number]
+        first, second, mean = first[where], second[where], taught[number][where]
+        assert (first - second).std() > 1e-4
+        level = second + first.mean() - second.mean()
+        torch.testing.assert_close(mean, (first + level) / 2)
+
+
+def test_shapes_come_closer_to_the_teachers() -> None:
+    initial, other = (tiny_networks("0" * 64, STYLE, SIZE, seed) for seed in (0, 1))
+    alone = made(initial, perceptual_weight=0.0, learning_rate=1e-3, mirror=False, symmetric=False)
+    training = finetune.trainer(alone, initial, teachers=[other])
+    figures = [training.step(Batch(some_images())) for _ in range(20)]
+    assert figures[-1]["from_teachers_degrees"] < 0.8 * figures[0]["from_teachers_degrees"]
+    without = finetune.trainer(alone, initial)
+    assert "from_teachers_degrees" not in without.step(Batch(some_images()))
+    assert set(training.state()["objective"]) == set(without.state()["objective"])
+    agreed = finetune.trainer(alone, initial, teachers=[initial])
+    assert agreed.step(Batch(some_images()))["from_teachers_degrees"] < 0.1
+
+
+def test_teachers_need_the_same_camera() -> None:
+    initial = tiny_networks("0" * 64, STYLE, SIZE)
+    other = replace(tiny_networks("0" * 64, STYLE, 2 * SIZE), source="large")
+    with pytest.raises(PretrainedError, match="large see images through another camera"):
+        finetune.trainer(made(initial), initial, teachers=[other])
 
 
 def test_it_goes_on_from_a_state() -> None:
