@@ -468,7 +468,8 @@ def status(run: Path) -> None:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Where to write. [default: report/ in the first run]",
+    help="Where to write. [default: report/ in the run; of several runs, report/comparison/ in the "
+    "first]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write the report of one run, or of several side by side: HTML, Markdown and CSV.
@@ -1164,6 +1165,12 @@ def benchmark() -> None:
     help="Where train heads and trained networks are kept, for several benchmarks to share. "
     "[default: cache/ in the benchmark]",
 )
+@click.option(
+    "--lpips",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="VGG16-LPIPS weights, for one more score of turned and relit heads.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all randomness.")
 @_DEVICE
 @click.option(
@@ -1188,6 +1195,7 @@ def benchmark_heads(
     priors: str | None,
     packaged: bool | None,
     cache: Path | None,
+    lpips: Path | None,
     seed: int,
     device: Device,
     workers: int | None,
@@ -1223,6 +1231,7 @@ def benchmark_heads(
         priors=priors,
         packaged=quick if packaged is None else packaged,
         cache=cache,
+        lpips=lpips,
         seed=seed,
     )
     console = _console()

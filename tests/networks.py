@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.pretrained import Pretrained, parameters_of
 from gan2shape.schemas.config import CameraConfig, LatentConfig, NetworkConfig
@@ -19,3 +20,17 @@ def tiny_networks(gan_sha256: str, style_dim: int, size: int, seed: int = 0) -> 
         encoder = OffsetEncoder(size, options, style_dim)
     parameters = parameters_of(networks, encoder)
     return Pretrained(parameters, options, camera, style_dim, gan_sha256, LatentConfig())
+
+
+def lpips_weights() -> dict[str, torch.Tensor]:
+    """Random VGG16-LPIPS weights under the names of such files."""
+    state: dict[str, torch.Tensor] = {}
+    convolutions = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+    network = Lpips()
+    for number, (layers, names) in enumerate(zip(network.slices, convolutions, strict=True), 1):
+        for layer, name in zip(layers, names, strict=True):  # type: ignore[call-overload]
+            state[f"net.slice{number}.{name}.weight"] = layer.weight.detach()
+            state[f"net.slice{number}.{name}.bias"] = layer.bias.detach()
+        head = network.heads[number - 1]
+        state[f"lin{number - 1}.model.1.weight"] = torch.ones(1, len(head), 1, 1)
+    return state

@@ -233,7 +233,7 @@ def _tell(out: Path, report: StepReport, group: Group) -> None:
         view = write_pictures(out / PICTURES / f"{_slug(report.name)}.png", group)
         # A spread of predicted views below that of the sampled ones warns of too much relief.
         row["yaw_mean"], row["yaw_std"] = float(view[:, 1].mean()), float(view[:, 1].std())
-        row["yaw_std_sampled"] = group.config.view_prior.std[1]
+        row["yaw_std_sampled"] = group.config.view_prior.yaw_std
     with (out / LOG).open("a") as file:
         file.write(json.dumps({k: _rounded(v) for k, v in row.items()}) + "\n")
 

@@ -106,8 +106,9 @@ def run_shard(
         except torch.OutOfMemoryError:
             return ShardOutcome(
                 shard,
-                fatal="The accelerator has too little memory; use a smaller --group-size or "
-                "'--set optimization.batch=8'.",
+                fatal="The accelerator has too little memory; go on with --device cpu, or start a "
+                "new run with 'gan2shape reconstruct' and a smaller --group-size or '--set "
+                "optimization.batch=8'.",
             )
         except OSError as error:
             known = storage_error(error, Path(path))

@@ -310,10 +310,10 @@ def _pairs(table: pa.Table, name: str) -> Iterator[tuple[str, float]]:
 def _rotation(run: store.Run, rows: npt.NDArray[np.int64]) -> Rotation:
     prior = run.record.config.view_prior
     view = store.read_rows(run.path, "view", slice(0, run.record.images))[rows]
-    pitch, yaw, roll = np.degrees(prior.std[:3])
+    pitch, yaw, roll = np.degrees((prior.std[0], prior.yaw_std, prior.std[2])).tolist()
     return Rotation(
         degrees=np.degrees(view[:, :3].astype(np.float64)),
-        prior_std=(float(pitch), float(yaw * prior.view_scale), float(roll)),
+        prior_std=(pitch, yaw, roll),
         prior_mean=tuple(np.degrees(prior.mean[:3]).tolist()),
     )
 

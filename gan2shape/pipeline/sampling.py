@@ -14,7 +14,7 @@ def sample_views(count: int, prior: ViewPriorConfig, random: Generator) -> Tenso
     """Views (count, 6) from the prior's Gaussian, the yaw's spread multiplied by `view_scale`."""
     device = random.device
     std = torch.tensor(prior.std, device=device)
-    std[YAW] *= prior.view_scale
+    std[YAW] = prior.yaw_std
     noise = torch.randn(count, 6, generator=random, device=device)
     return torch.tensor(prior.mean, device=device) + std * noise
 

@@ -60,6 +60,11 @@ class ViewPriorConfig(Settings):
     view_scale: float = Field(default=1.0, gt=0)
     """Factor on the spread of the yaw."""
 
+    @property
+    def yaw_std(self) -> float:
+        """Of the views that are drawn."""
+        return self.view_scale * self.std[1]
+
 
 class LightPriorConfig(Settings):
     """Random lights of pseudo samples: direction, extra diffuse r, ambient changed by alpha * r."""

@@ -29,13 +29,12 @@ from gan2shape.jobs.shard import run_shard
 from gan2shape.jobs.training_loop import read_rows
 from gan2shape.jobs.truth import load_truth
 from gan2shape.jobs.truth_data import true_dataset
-from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.baseline_training import baseline_config
 from gan2shape.schemas.config import CameraConfig, ConfigError, load_config
 from gan2shape.schemas.errors import UserError
-from tests.networks import tiny_networks
+from tests.networks import lpips_weights, tiny_networks
 
 HEADS = Path(__file__).parents[2] / "examples" / "heads64"
 Command = Callable[..., tuple[int, str]]
@@ -222,20 +221,6 @@ def test_unsup3d_compares_images_by_what_it_is_given(heads: Path, tmp_path: Path
         assert any("without a perceptual loss" in note for note in notes) == (name == "none")
     with pytest.raises(UserError, match="other perceptual"):
         run(request(heads, tmp_path / "vgg16", "unsup3d", settings={"images": 8}))
-
-
-def lpips_weights() -> dict[str, torch.Tensor]:
-    """Random VGG16-LPIPS weights under the names of such files."""
-    state: dict[str, torch.Tensor] = {}
-    convolutions = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
-    network = Lpips()
-    for number, (layers, names) in enumerate(zip(network.slices, convolutions, strict=True), 1):
-        for layer, name in zip(layers, names, strict=True):  # type: ignore[call-overload]
-            state[f"net.slice{number}.{name}.weight"] = layer.weight.detach()
-            state[f"net.slice{number}.{name}.bias"] = layer.bias.detach()
-        head = network.heads[number - 1]
-        state[f"lin{number - 1}.model.1.weight"] = torch.ones(1, len(head), 1, 1)
-    return state
 
 
 def test_networks_reconstruct_in_one_forward_pass(heads: Path, whole: Path, tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ from gan2shape.jobs.scan import scan
 from gan2shape.jobs.synth import write_heads
 from gan2shape.pipeline.camera import rotation_matrix
 from gan2shape.pipeline.identity import IdentityTraining
-from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.pretrained import Pretrained, pretrained_bytes
 from gan2shape.pipeline.shading import turn_light
 from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan
@@ -40,7 +39,7 @@ from gan2shape.pipeline.synthetic.variations import Studio
 from gan2shape.schemas.config import load_config
 from gan2shape.schemas.errors import UserError
 from tests.jobs.benchmark.tiny import CPU, quiet
-from tests.networks import tiny_networks
+from tests.networks import lpips_weights, tiny_networks
 
 SIZE, STYLE = 32, 8
 SEEDS = (200_000, 200_001, 200_002, 200_003)
@@ -285,14 +284,7 @@ def test_larger_pictures_failed_heads_and_lpips(
     sha = load_gan(given.gan).sha256
     make_run(tmp_path / "run", tmp_path / "heads", sha, Studio(model, SIZE), known=2)
     torch.manual_seed(3)
-    network = Lpips()
-    state = {f"lin{k}.model.1.weight": h.abs() + 0.1 for k, h in enumerate(network.heads)}
-    for k, layers in enumerate(network.slices, start=1):
-        places = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))[k - 1]
-        for index, layer in zip(places, layers, strict=True):
-            state[f"net.slice{k}.{index}.weight"] = layer.weight
-            state[f"net.slice{k}.{index}.bias"] = layer.bias
-    torch.save(state, tmp_path / "lpips.pt")
+    torch.save(lpips_weights(), tmp_path / "lpips.pt")
     changed = {"run_path": tmp_path / "run", "lpips": tmp_path / "lpips.pt"}
     views = relighting(**(given.arguments(tmp_path / "out") | changed))
     assert (views.heads, views.left_out) == (2, 1)

@@ -105,6 +105,7 @@ def _make(manipulation: Manipulation, bench: Bench, execution: Execution, displa
             bench.out / FOLDER,
             identity=BUDGET,
             cache=bench.cache / CACHED,
+            lpips=bench.record.lpips and Path(bench.record.lpips),
             show=show,
         )
 

@@ -115,7 +115,8 @@ def markdown(
 
 FOOT = (
     "Ratios are to row 2 on the same heads, the paper's to its own row 2; lower is better. "
-    "Intervals are bootstrapped over heads. Rows 6, 9 and 10 start from the same networks."
+    "Intervals are bootstrapped over heads. Rows 6 and 9 start from the same "
+    "networks; row 10's were trained further from such."
 )
 
 

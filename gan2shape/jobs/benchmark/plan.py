@@ -22,6 +22,7 @@ from gan2shape.jobs.benchmark.methods import (
 )
 from gan2shape.jobs.runs import weights_path
 from gan2shape.jobs.store import Weights
+from gan2shape.pipeline.lpips import load_lpips
 from gan2shape.pipeline.pretrained import check_pretrained, load_pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
@@ -53,6 +54,8 @@ class Request:
     packaged: bool = False
     """Start from the packaged networks in place of training those with symmetry."""
     cache: Path | None = None
+    lpips: Path | None = None
+    """VGG16-LPIPS weights, for one more score of turned and relit heads."""
     seed: int = 0
 
 
@@ -179,6 +182,8 @@ class Plan:
     rows: tuple[Row, ...]
     gan: Weights
     priors: str | None
+    lpips: str | None = None
+    """A file."""
 
     @property
     def trainings(self) -> tuple[Training, ...]:
@@ -202,6 +207,8 @@ def make_plan(request: Request) -> Plan:
     recipe = request.recipe
     gan = load_gan(request.gan)
     weights = Weights(weights_path(request.gan), gan.sha256)
+    if request.lpips is not None:
+        load_lpips(request.lpips)  # its errors at once, and not after hours
     priors = request.priors or (CATEGORY if CATEGORY in asset_names(PRIORS_FILE) else None)
     size = recipe.forward.config(request.seed, priors).camera.size
     heads = HeadSet(request.split, request.count or recipe.heads, size)
@@ -227,7 +234,8 @@ def make_plan(request: Request) -> Plan:
         assert method.training is not None
         config = getattr(recipe, method.recipe).config(request.seed, priors, method.overrides)
         rows.append(Row(method, config, start(TRAININGS[method.training]), heads, weights))
-    return Plan(heads, train_heads, tuple(rows), weights, priors)
+    lpips = None if request.lpips is None else str(request.lpips.resolve())
+    return Plan(heads, train_heads, tuple(rows), weights, priors, lpips)
 
 
 def _packaged(name: str, gan: Gan, config: RunConfig) -> Weights:

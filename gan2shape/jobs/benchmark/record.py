@@ -44,6 +44,7 @@ class Record:
     gan: Weights
     priors: str | None
     cache: str
+    lpips: str | None = None
     rows: dict[int, RowRecord] = field(default_factory=dict)
     """By number; rows that have been begun."""
 
@@ -119,7 +120,9 @@ def begin(out: Path, plan: Plan, recipe: dict[str, Any], cache: Path) -> Bench:
             )
         rows = before.rows
     place = str(cache.resolve())
-    record = Record(recipe, plan.heads, plan.train_heads, plan.gan, plan.priors, place, rows)
+    record = Record(
+        *(recipe, plan.heads, plan.train_heads, plan.gan, plan.priors, place, plan.lpips, rows)
+    )
     bench = Bench(out, record)
     for row in plan.rows:
         _check_row(bench, row)

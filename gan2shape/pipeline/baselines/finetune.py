@@ -184,7 +184,7 @@ class SingleImages(Objective):
     def _pin(self, view: Tensor) -> None:
         """Change what is taught of yaws and rolls by how views (B, 6) found in images are off."""
         prior = self.config.view_prior
-        wanted = prior.view_scale * prior.std[YAW]
+        wanted = prior.yaw_std
         yaw, roll = (view[:, axis] - prior.mean[axis] for axis in (YAW, ROLL))
         found = yaw.square().mean().sqrt()
         if wanted > 0 and found > 0:

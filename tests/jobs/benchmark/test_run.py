@@ -19,6 +19,7 @@ from gan2shape.cli import INTERRUPTED, main
 from gan2shape.jobs import store
 from gan2shape.jobs.baselines import train as train_baseline
 from gan2shape.jobs.benchmark import experiments, heads, rows, run, trainings
+from gan2shape.jobs.benchmark.manipulations import ROTATION, experiment
 from gan2shape.jobs.benchmark.plan import Request
 from gan2shape.jobs.benchmark.record import Bench, open_bench
 from gan2shape.jobs.benchmark.report import write_benchmark
@@ -28,6 +29,7 @@ from gan2shape.jobs.benchmark.sections import Experiment, Section
 from gan2shape.jobs.summary import summarise
 from gan2shape.schemas.errors import UserError
 from tests.jobs.benchmark import tiny
+from tests.networks import lpips_weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -290,3 +292,24 @@ def test_the_command_reads_its_options(
     assert [each.packaged for each in asked] == [True, False, False]
     assert (trained.cache, quick.cache) == (None, tmp_path / "cache")
     assert (full.recipe.name, full.split, full.rows) == ("full", "val", tuple(range(1, 11)))
+
+
+def test_weights_of_lpips_score_turned_heads(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def turned(*places: Any, **options: Any) -> None:
+        asked.update(options)
+
+    rotation = experiment(replace(ROTATION, run=turned))
+    monkeypatch.setattr(experiments, "EXPERIMENTS", (rotation,))
+    make(request(copied))
+    assert asked["lpips"] is None
+    file = tmp_path / "lpips.pt"
+    file.write_text("none")
+    with pytest.raises(UserError, match=r"lpips\.pt"):
+        make(request(copied, lpips=file))
+    torch.save(lpips_weights(), file)
+    make(request(copied, lpips=file))
+    assert asked["lpips"] == file
