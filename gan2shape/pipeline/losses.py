@@ -27,6 +27,11 @@ def masked_l1(images: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
     return weighted_l1(images, targets, masks[:, None])
 
 
+def masked_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean (..., B) of values (..., B, H, W) by weights (B, H, W); 0 where there are none."""
+    return (values * weights).sum((-2, -1)) / weights.sum((-2, -1)).clamp(min=1e-6)
+
+
 def discriminator_distance(discriminator: Discriminator, blocks: int) -> PerceptualLoss:
     """Masked L1 between features of the discriminator's first blocks, summed (section 3.2)."""
 

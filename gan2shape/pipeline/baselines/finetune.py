@@ -26,7 +26,7 @@ from gan2shape.pipeline.baselines.supervised import depth_errors
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.geometry import smoothness
-from gan2shape.pipeline.losses import PerceptualLoss, masked_l1, share_of_distance
+from gan2shape.pipeline.losses import PerceptualLoss, masked_l1, masked_mean, share_of_distance
 from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
@@ -46,6 +46,7 @@ LIGHT_WEIGHT = 0.1
 DEPTH_WEIGHT = 80.0
 """On errors of depth in scene units against the teachers', where those of normals in radians have
 1."""
+TINY = 1e-8
 PIN_RATE, PIN_STEP = 0.05, 0.5
 """Share of what spread and slope are off by, the first as a logarithm and at most PIN_STEP, that a
 batch puts right."""
@@ -127,8 +128,12 @@ class SingleImages(Objective):
 
     @torch.no_grad()
     def _taught(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Mean depth (B, S, S) of the teachers' shapes in the images, NaN outside of masks (B, S,
-        S) and where one of them has none. All are as far away as the first."""
+        """Mean depth (B, S, S) of the teachers' shapes in the images, as far away as the first's,
+        NaN outside of masks (B, S, S) and where one of them has none.
+
+        What they do not agree on averages out and leaves a flatter shape, so it is made as deep as
+        theirs are on average.
+        """
         depths, inside = [], masks > 0
         for teacher in self.teachers:
             with autocast(images.device, self.config.precision):
@@ -136,13 +141,13 @@ class SingleImages(Objective):
             depth, seen = render_depth(depth, view, teacher.camera, self.config.renderer)
             depths.append(depth)
             inside = inside & (seen > 0)
-        count = inside.sum((1, 2)).clamp(min=1)
-        means = [(depth * inside).sum((1, 2)) / count for depth in depths]
-        level = [
-            depth + (means[0] - mean)[:, None, None]
-            for depth, mean in zip(depths, means, strict=True)
-        ]
-        return torch.where(inside, torch.stack(level).mean(0), torch.nan)
+        far = torch.stack(depths)  # (teachers, B, S, S)
+        level = masked_mean(far, inside)[..., None, None]
+        centred = far - level
+        mean = centred.mean(0)
+        relief = masked_mean(centred.square(), inside).sqrt().mean(0)
+        deeper = relief / masked_mean(mean.square(), inside).sqrt().clamp(min=TINY)
+        return torch.where(inside, level[0] + deeper[:, None, None] * mean, torch.nan)
 
     @torch.no_grad()
     def _painted(

@@ -23,6 +23,7 @@ from torch.nn import functional
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth
+from gan2shape.pipeline.losses import masked_mean
 from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks, group_norm
@@ -198,11 +199,6 @@ def relative_relief(depth: Tensor, other: Tensor, masks: Tensor) -> Tensor:
         (values - masked_mean(values, masks)[:, None, None]) * masks for values in (depth, other)
     )
     return (other * depth).sum((1, 2)) / other.square().sum((1, 2)).clamp(min=1e-8)
-
-
-def masked_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean (..., B) of values (..., B, H, W) by weights (B, H, W); 0 where there are none."""
-    return (values * weights).sum((-2, -1)) / weights.sum((-2, -1)).clamp(min=1e-6)
 
 
 def _up(before: int, after: int) -> nn.Sequential:
