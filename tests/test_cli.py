@@ -122,7 +122,7 @@ def test_a_run_from_networks_and_priors(command, monkeypatch, tmp_path):
     pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, gan.generator.size)
     networks.write_bytes(pretrained_bytes(pretrained))
     priors.write_text("view_prior: {mean: [0.1, 0, 0, 0, 0, 0]}")
-    monkeypatch.setattr("gan2shape.cli._execute", lambda run, execution: None)
+    monkeypatch.setattr("gan2shape.cli.runs._execute", lambda run, execution: None)
     options = ["--gan", "heads64", "--preset", "heads64-forward", "--out", tmp_path / "run"]
     options += ["--networks", networks, "--priors", priors, "--set", "view_prior.view_scale=2"]
     code, out, err = command("reconstruct", images, *options)

@@ -20,7 +20,7 @@ ALLOWED = {
     "pipeline": {"schemas", "pipeline"},
     "jobs": {"schemas", "pipeline", "jobs"},
     "assets": set(),
-    "cli": {"schemas", "jobs"},
+    "cli": {"schemas", "jobs", "cli"},
     "__main__": {"cli"},
     "__init__": {"schemas", "pipeline", "jobs", "cli"},
 }

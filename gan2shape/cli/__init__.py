@@ -1,0 +1,68 @@
+"""The `gan2shape` command: parse, call one function of `jobs`, print.
+
+Imports inside the commands keep `gan2shape --help` quick: torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from gan2shape.cli import baseline, benchmark, gan, joint, runs, synth
+from gan2shape.cli.terminal import INTERRUPTED
+from gan2shape.schemas.errors import UserError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="gan2shape", prog_name="gan2shape")
+def cli() -> None:
+    """The 3D shape of every image in a folder, from a pretrained 2D StyleGAN2.
+
+    \b
+    Examples:
+      gan2shape reconstruct photos/ --gan heads64 --out run
+      gan2shape status run
+      gan2shape resume run
+      gan2shape report run other-run --out comparison
+    """
+
+
+for _command in (
+    baseline.baseline,
+    baseline.finetune_command,
+    benchmark.benchmark,
+    gan.gan,
+    joint.pretrain,
+    joint.priors,
+    runs.reconstruct,
+    runs.report,
+    runs.resume,
+    runs.status,
+    synth.synth,
+):
+    cli.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the command; people see one sentence for what they can put right, and no traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        code = INTERRUPTED
+    except UserError as error:
+        click.echo(f"gan2shape: {error}", err=True)
+        code = 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"gan2shape: {error.filename}: {error.strerror}.", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

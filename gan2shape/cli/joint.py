@@ -1,0 +1,205 @@
+"""Training on all images together: priors of views and lights, and networks to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gan2shape.cli.options import (
+    DEVICE,
+    MASKS,
+    PRIORS,
+    SEED,
+    directory,
+    lpips_option,
+    overrides_of,
+    setting,
+)
+from gan2shape.cli.terminal import stopping, terminal
+
+if TYPE_CHECKING:
+    from gan2shape.jobs.shard import Device
+
+_GAN = click.option(
+    "--gan", required=True, metavar="WEIGHTS", help="StyleGAN2 weights of the images' category."
+)
+_LATENTS = click.option("--latents", metavar="PATH", help="Latents in W, as for reconstruct.")
+
+
+@click.command()
+@click.argument("source", metavar="FOLDER")
+@_GAN
+@directory("Where to write; a directory that holds this estimation goes on with it.")
+@click.option(
+    "--preset",
+    default="heads64-priors",
+    show_default=True,
+    help="Named settings, or a YAML file of them; their priors are where it starts, and should be "
+    "broad.",
+)
+@setting("camera.size=128")
+@MASKS
+@_LATENTS
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    metavar="N",
+    help="Only the first N images; a hundred or two are enough.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="At most so many; fewer when the Gaussians are stable before.",
+)
+@SEED
+@DEVICE
+@click.option("--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]")
+def priors(
+    source: str,
+    gan: str,
+    out: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    masks: str | None,
+    latents: str | None,
+    limit: int,
+    rounds: int,
+    seed: int | None,
+    device: Device,
+    threads: int | None,
+) -> None:
+    """Estimate how views and lights are spread over the images of FOLDER, from the images alone.
+
+    Writes DIR/priors.yaml, which 'gan2shape reconstruct --priors' and 'gan2shape pretrain --priors'
+    take, and DIR/priors.html, a picture of the distributions. Give the same command again to go on
+    after an interruption.
+
+    \b
+    Example:
+      gan2shape priors photos/ --gan my-gan/gan.safetensors --out my-priors
+    """
+    from gan2shape.jobs.priors import Request
+    from gan2shape.jobs.priors import priors as estimate
+    from gan2shape.jobs.processes import plan_processes, tune_allocator
+    from gan2shape.jobs.steps_display import steps_display
+    from gan2shape.schemas.config import load_config
+
+    overrides = overrides_of(settings, masks, seed=seed)
+    devices, threads = plan_processes(device, 1, threads)
+    tune_allocator()
+    request = Request(
+        source=source,
+        gan=gan,
+        out=out,
+        config=load_config(preset, overrides),
+        masks=masks,
+        latents=latents,
+        limit=limit,
+        rounds=rounds,
+        device=devices[0],
+        threads=threads,
+    )
+    sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
+    with stopping(sentence), steps_display(terminal()) as (show, note):
+        path = estimate(request, show, note)
+    click.echo(str(path))
+
+
+@click.command()
+@click.argument("source", metavar="FOLDER")
+@_GAN
+@directory("Training directory; one that holds this training goes on with it.")
+@click.option(
+    "--preset",
+    default="heads64-joint",
+    show_default=True,
+    help="Named settings, or a YAML file of them.",
+)
+@setting("optimization.batch=8")
+@PRIORS
+@click.option(
+    "--networks", metavar="NETWORKS", help="Networks to go on from, in place of an ellipsoid."
+)
+@MASKS
+@_LATENTS
+@lpips_option("VGG16-LPIPS weights for the perceptual loss.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Only the first N images; a few hundred are enough.",
+)
+@SEED
+@DEVICE
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Processes that share the images and train in step. [default: one per GPU, else 1]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Compute threads of each process. [default: the cores divided by the processes]",
+)
+def pretrain(
+    source: str,
+    gan: str,
+    out: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    priors: str | None,
+    networks: str | None,
+    masks: str | None,
+    latents: str | None,
+    lpips: Path | None,
+    limit: int,
+    seed: int | None,
+    device: Device,
+    processes: int | None,
+    threads: int | None,
+) -> None:
+    """Train one set of networks on the images of FOLDER, from which reconstructions then start.
+
+    Give the same command again to go on after an interruption. DIR/networks.safetensors is what
+    'gan2shape reconstruct --networks' takes; DIR/pictures shows how far it is, DIR/log.jsonl has
+    the figures.
+
+    \b
+    Examples:
+      gan2shape pretrain photos/ --gan my-gan/gan.safetensors --out my-networks
+      gan2shape pretrain heads/ --gan heads64 --priors priors.yaml --out networks
+    """
+    from gan2shape.jobs.pretrain import Request
+    from gan2shape.jobs.pretrain import pretrain as train
+    from gan2shape.jobs.processes import plan_processes, tune_allocator
+    from gan2shape.jobs.steps_display import steps_display
+    from gan2shape.schemas.config import load_config
+
+    overrides = overrides_of(settings, masks, seed=seed)
+    devices, threads = plan_processes(device, processes, threads)
+    tune_allocator()
+    request = Request(
+        source=source,
+        gan=gan,
+        out=out,
+        config=load_config(preset, overrides, priors),
+        masks=masks,
+        latents=latents,
+        lpips=lpips,
+        networks=networks,
+        limit=limit,
+        devices=devices,
+        threads=threads,
+    )
+    sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
+    with stopping(sentence), steps_display(terminal()) as (show, note):
+        path = train(request, show, note)
+    click.echo(str(path))

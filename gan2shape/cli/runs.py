@@ -1,0 +1,229 @@
+"""Commands on run directories: make, finish, watch and report them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gan2shape.cli.options import (
+    EXECUTION,
+    MASKS,
+    PRIORS,
+    SEED,
+    directory,
+    lpips_option,
+    overrides_of,
+    setting,
+    with_options,
+)
+from gan2shape.cli.terminal import stopping, terminal
+from gan2shape.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from gan2shape.jobs.runs import Execution, Outcome
+    from gan2shape.jobs.shard import Device
+    from gan2shape.jobs.store import Run
+
+
+@click.command()
+@click.argument("source", metavar="FOLDER")
+@click.option(
+    "--gan",
+    required=True,
+    metavar="WEIGHTS",
+    help="StyleGAN2 weights of the images' category: a .pt or .safetensors file, or the name of "
+    "packaged weights (heads64).",
+)
+@directory("Run directory to make.", metavar="RUN")
+@click.option(
+    "--preset", default="heads64", show_default=True, help="Named settings, or a YAML file of them."
+)
+@setting("optimization.batch=8")
+@MASKS
+@click.option(
+    "--truth", metavar="DIR", help="Ground-truth depth (.tiff, .npy), by the images' names."
+)
+@click.option(
+    "--latents",
+    metavar="PATH",
+    help="Latents in W: a folder of .pt files by the images' names (others are inverted), or one "
+    ".pt, .zarr or run directory for all images.",
+)
+@lpips_option(
+    "VGG16-LPIPS weights for the perceptual loss, in place of the discriminator's features."
+)
+@click.option(
+    "--networks",
+    metavar="NETWORKS",
+    help="Start from networks that 'gan2shape pretrain' wrote for this GAN: a file, or the name of "
+    "packaged ones.",
+)
+@PRIORS
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
+@SEED
+@click.option("--group-size", type=click.IntRange(min=1), help="Images that share network weights.")
+@click.option("--shard-size", type=click.IntRange(min=1), help="Images of one task.")
+@with_options(*EXECUTION)
+def reconstruct(
+    source: str,
+    gan: str,
+    out: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    masks: str | None,
+    truth: str | None,
+    latents: str | None,
+    lpips: Path | None,
+    networks: str | None,
+    priors: str | None,
+    limit: int | None,
+    seed: int | None,
+    group_size: int | None,
+    shard_size: int | None,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    device: Device,
+) -> None:
+    """Reconstruct every image of FOLDER into the run directory RUN, then write its report.
+
+    FOLDER is a folder of images, one image, a quoted glob, or a URL that fsspec reads (s3://...).
+    A folder that holds image/ is a data set: depth/, mask/ and latent/ beside it are its ground
+    truth, masks and latents, by the images' names.
+
+    \b
+    Examples:
+      gan2shape reconstruct photos/ --gan heads64 --out run
+      gan2shape reconstruct 'photos/**/*.jpg' --gan faces.pt --preset celeba128 --out run
+      gan2shape reconstruct heads/ --gan heads64 --out run --limit 8 --set mask=given
+      gan2shape reconstruct s3://bucket/cars --gan cars.pt --preset cars128 --out run
+      gan2shape reconstruct heads/ --gan heads64 --networks mine.safetensors --out run
+    """
+    from gan2shape.jobs.runs import Execution, Request, prepare
+    from gan2shape.schemas.config import load_config
+
+    sizes = {"group_size": group_size, "shard_size": shard_size}
+    overrides = overrides_of(settings, masks, seed=seed, **sizes)
+    spread = "shard_size" not in overrides
+    if spread and "group_size" in overrides:
+        # The default shard as near as whole groups come to it.
+        group = overrides["group_size"]
+        overrides["shard_size"] = max(1, 16 // group) * group if isinstance(group, int) else 16
+    request = Request(
+        source=source,
+        gan=gan,
+        out=out,
+        config=load_config(preset, overrides, priors),
+        masks=masks,
+        truth=truth,
+        latents=latents,
+        lpips=lpips,
+        networks=networks,
+        priors=priors,
+        limit=limit,
+        spread=spread,
+    )
+    execution = Execution(device, workers, threads, scheduler)
+    run, found = prepare(request, execution)
+    console = terminal()
+    text = f"{len(found)} images -> {out}"
+    if found.skipped:
+        text += f" ({found.skipped} other files skipped)"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    _execute(run, execution)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@with_options(*EXECUTION)
+def resume(
+    run: Path, workers: int | None, threads: int | None, scheduler: str | None, device: Device
+) -> None:
+    """Finish what is missing in RUN, with the settings it began with, and write its report.
+
+    \b
+    Example:
+      gan2shape resume run
+    """
+    from gan2shape.jobs.runs import Execution, check_weights
+    from gan2shape.jobs.store import open_run
+
+    opened = open_run(run)
+    check_weights(opened)
+    _execute(opened, Execution(device, workers, threads, scheduler))
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+def status(run: Path) -> None:
+    """Tell what of RUN is done, failed, running and left, and the time to go.
+
+    \b
+    Example:
+      gan2shape status run
+    """
+    from gan2shape.jobs.display import status_table
+    from gan2shape.jobs.status import run_status
+
+    terminal().print(status_table(run_status(run)), highlight=False)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write. [default: report/ in the run; of several runs, report/comparison/ in the "
+    "first]",
+)
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of one run, or of several side by side: HTML, Markdown and CSV.
+
+    \b
+    Examples:
+      gan2shape report run
+      gan2shape report with-symmetry without-symmetry --out comparison
+    """
+    _report(list(runs), out)
+
+
+def _execute(run: Run, execution: Execution) -> None:
+    """Do the run's missing shards with progress on the terminal, then report."""
+    from gan2shape.jobs.display import progress_display
+    from gan2shape.jobs.runs import execute
+
+    console = terminal()
+
+    def announce(workers: str) -> None:
+        text = f"{run.plan} on {workers}"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    with stopping(f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"):
+        with progress_display(console) as show:
+            outcome = execute(run, execution, show, announce)
+        _finish(run, outcome)
+
+
+def _finish(run: Run, outcome: Outcome) -> None:
+    status = outcome.status
+    if status.images_done:
+        _report([run.path], None)
+    if outcome.shard_errors:
+        shard, reason = min(outcome.shard_errors.items())
+        raise UserError(
+            f"{len(outcome.shard_errors)} of {status.shards} shards are not done (shard {shard}: "
+            f"{reason}); try them again with 'gan2shape resume {run.path}'."
+        )
+    if status.images_failed == status.images:
+        raise UserError(f"All {status.images} images failed; the report gives the reasons.")
+
+
+def _report(runs: list[Path], out: Path | None) -> None:
+    from gan2shape.jobs.report import summary_table, write_report
+
+    path = write_report(runs, out)
+    terminal().print(summary_table(runs))
+    click.echo(str(path))
