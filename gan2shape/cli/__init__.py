@@ -24,7 +24,7 @@ def cli() -> None:
 
     \b
     Examples:
-      gan2shape reconstruct photos/ --gan heads64 --out run
+      gan2shape reconstruct photos/ --gan faces.pt --preset celeba128 --out run
       gan2shape status run
       gan2shape resume run
       gan2shape report run other-run --out comparison

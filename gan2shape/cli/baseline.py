@@ -9,7 +9,10 @@ import click
 
 from gan2shape.cli.options import (
     DEVICE,
+    PRECISION,
     PRIORS,
+    THREADS,
+    TRAINING_SEED,
     directory,
     lpips_option,
     overrides_of,
@@ -25,7 +28,9 @@ def baseline() -> None:
 
 
 _networks_of_its_own = [
-    click.option("--size", type=int, default=64, show_default=True, help="Width and height."),
+    click.option(
+        "--size", type=int, default=64, show_default=True, help="Width and height in pixels."
+    ),
     click.option(
         "--width",
         type=click.IntRange(min=1),
@@ -47,7 +52,13 @@ def _training(images: int, batch: int, lr: float, decay: float) -> list[Any]:
             metavar="N",
             help="Budget: how many images to show.",
         ),
-        click.option("--batch", type=click.IntRange(min=1), default=batch, show_default=True),
+        click.option(
+            "--batch",
+            type=click.IntRange(min=1),
+            default=batch,
+            show_default=True,
+            help="Images of one step.",
+        ),
         click.option("--lr", type=float, default=lr, show_default=True, help="Learning rate."),
         click.option(
             "--decay",
@@ -67,16 +78,10 @@ def _training(images: int, batch: int, lr: float, decay: float) -> list[Any]:
             metavar="FOLDER",
             help="Data set with true depth; the log then has SIDE and MAD of its first 64 images.",
         ),
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option(
-            "--precision",
-            type=click.Choice(["auto", "float32", "bfloat16"]),
-            default="auto",
-            show_default=True,
-            help="auto takes bfloat16 where the hardware multiplies it natively.",
-        ),
+        TRAINING_SEED,
+        PRECISION,
         DEVICE,
-        click.option("--threads", type=click.IntRange(min=1), help="[default: one per core]"),
+        THREADS,
         click.option(
             "--pictures-every",
             "picture_images",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gan2shape.cli.options import DEVICE, directory, lpips_option
+from gan2shape.cli.options import DEVICE, TRAINING_SEED, directory, lpips_option
 from gan2shape.cli.terminal import stopping, terminal
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def benchmark() -> None:
     "[default: cache/ in the benchmark]",
 )
 @lpips_option("VGG16-LPIPS weights, for one more score of turned and relit heads.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all randomness.")
+@TRAINING_SEED
 @DEVICE
 @click.option(
     "--workers",

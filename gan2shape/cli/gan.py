@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gan2shape.cli.options import DEVICE, directory
+from gan2shape.cli.options import DEVICE, PRECISION, THREADS, TRAINING_SEED, directory
 from gan2shape.cli.terminal import print_rows, stopping, terminal
 
 if TYPE_CHECKING:
     from gan2shape.jobs.shard import Device
+
+_PICTURE = click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="Picture to write.",
+)
 
 
 @click.group()
@@ -22,7 +30,9 @@ def gan() -> None:
 @gan.command("train")
 @click.argument("source", metavar="FOLDER")
 @directory("Training directory; one that holds a training goes on with it.")
-@click.option("--size", type=int, help="Width and height in pixels. [default: 64]")
+@click.option(
+    "--size", type=int, help="Width and height in pixels. [default: 64, or those of --init]"
+)
 @click.option(
     "--images",
     type=click.IntRange(min=1),
@@ -31,14 +41,20 @@ def gan() -> None:
     metavar="N",
     help="Budget: how many images to show.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images of one step."
+)
 @click.option(
     "--channels",
     metavar="A/B/...",
     help="Widths at 4, 8, ... pixels, as 128/128/128/64/32. [default: by the size]",
 )
 @click.option("--style-dim", type=click.IntRange(min=1), help="Numbers of a latent. [default: 256]")
-@click.option("--mapping-layers", type=click.IntRange(min=1), help="[default: 8]")
+@click.option(
+    "--mapping-layers",
+    type=click.IntRange(min=1),
+    help="Layers of the mapping network. [default: 8]",
+)
 @click.option(
     "--init",
     metavar="WEIGHTS",
@@ -78,16 +94,10 @@ def gan() -> None:
     help="Shift the images themselves at random, for images that are all aligned alike.",
 )
 @click.option("--mirror", is_flag=True, help="Mirror half of the images themselves.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="auto takes bfloat16 where the hardware multiplies it natively.",
-)
+@TRAINING_SEED
+@PRECISION
 @DEVICE
-@click.option("--threads", type=click.IntRange(min=1), help="[default: one per core]")
+@THREADS
 @click.option(
     "--samples-every",
     type=click.IntRange(min=1),
@@ -163,10 +173,14 @@ def gan_train(
 
 @gan.command("sample")
 @click.argument("weights", metavar="WEIGHTS")
+@_PICTURE
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png"
+    "--seeds",
+    default="0:64",
+    show_default=True,
+    metavar="A:B",
+    help="Seeds A to B-1, a sample each.",
 )
-@click.option("--seeds", default="0:64", show_default=True, metavar="A:B", help="A to B-1.")
 @click.option(
     "--truncation",
     type=click.FloatRange(0.0, 2.0),
@@ -180,7 +194,13 @@ def gan_train(
     metavar="STEPS",
     help="Instead, rows from each seed to the next in so many steps.",
 )
-@click.option("--columns", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--columns",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Samples of one row.",
+)
 def gan_sample(
     weights: str, out: Path, seeds: str, truncation: float, interpolate: int | None, columns: int
 ) -> None:
@@ -259,9 +279,7 @@ def gan_score(
     help="Networks that 'gan2shape pretrain' wrote: a file, or the name of packaged ones. Their "
     "view network tells the yaw.",
 )
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png"
-)
+@_PICTURE
 @click.option("--seeds", default="0:8", show_default=True, metavar="A:B", help="A row for each.")
 @click.option(
     "--degrees",
@@ -270,7 +288,13 @@ def gan_score(
     show_default=True,
     help="Turn to yaws from minus this to this.",
 )
-@click.option("--steps", type=click.IntRange(min=2), default=7, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=2),
+    default=7,
+    show_default=True,
+    help="Yaws from one end to the other.",
+)
 @DEVICE
 def gan_turn(
     weights: str, networks: str, out: Path, seeds: str, degrees: float, steps: int, device: Device

@@ -12,6 +12,7 @@ from gan2shape.cli.options import (
     MASKS,
     PRIORS,
     SEED,
+    THREADS,
     directory,
     lpips_option,
     overrides_of,
@@ -59,7 +60,7 @@ _LATENTS = click.option("--latents", metavar="PATH", help="Latents in W, as for 
 )
 @SEED
 @DEVICE
-@click.option("--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]")
+@THREADS
 def priors(
     source: str,
     gan: str,

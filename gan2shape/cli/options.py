@@ -53,6 +53,19 @@ MASKS = click.option(
     "--masks", metavar="DIR", help="Object masks, by the images' names (sets mask=given)."
 )
 SEED = click.option("--seed", type=int, help="Seed of all randomness. [default: the preset's, 0]")
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="auto takes bfloat16 where the hardware multiplies it natively.",
+)
+TRAINING_SEED = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of all randomness."
+)
+THREADS = click.option(
+    "--threads", type=click.IntRange(min=1), help="Compute threads. [default: one per core]"
+)
 EXECUTION = [
     click.option(
         "--workers",

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 @setting("optimization.batch=8")
 @MASKS
 @click.option(
-    "--truth", metavar="DIR", help="Ground-truth depth (.tiff, .npy), by the images' names."
+    "--truth",
+    metavar="DIR",
+    help="Ground-truth depth (.tiff, .npy, or 8-bit .png), by the images' names.",
 )
 @click.option(
     "--latents",
@@ -57,14 +59,22 @@ if TYPE_CHECKING:
 @click.option(
     "--networks",
     metavar="NETWORKS",
-    help="Start from networks that 'gan2shape pretrain' wrote for this GAN: a file, or the name of "
-    "packaged ones.",
+    help="Start from networks that 'gan2shape pretrain', 'finetune' or 'baseline' wrote: a file, or "
+    "the name of packaged ones.",
 )
 @PRIORS
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
 @SEED
-@click.option("--group-size", type=click.IntRange(min=1), help="Images that share network weights.")
-@click.option("--shard-size", type=click.IntRange(min=1), help="Images of one task.")
+@click.option(
+    "--group-size",
+    type=click.IntRange(min=1),
+    help="Images that share network weights. [default: the preset's]",
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    help="Images of one task. [default: the preset's, or fewer for all workers to have some]",
+)
 @with_options(*EXECUTION)
 def reconstruct(
     source: str,
@@ -95,7 +105,7 @@ def reconstruct(
 
     \b
     Examples:
-      gan2shape reconstruct photos/ --gan heads64 --out run
+      gan2shape reconstruct heads/ --gan heads64 --out run
       gan2shape reconstruct 'photos/**/*.jpg' --gan faces.pt --preset celeba128 --out run
       gan2shape reconstruct heads/ --gan heads64 --out run --limit 8 --set mask=given
       gan2shape reconstruct s3://bucket/cars --gan cars.pt --preset cars128 --out run

@@ -16,7 +16,11 @@ def synth() -> None:
 
 @synth.command()
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR"
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Data set to make, or to finish.",
 )
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Heads to draw.")
 @click.option(
@@ -25,7 +29,13 @@ def synth() -> None:
     help="Identities to draw from; the splits share none.",
 )
 @click.option("--seeds", metavar="A:B", help="Draw the identities A to B-1 in place of a split.")
-@click.option("--size", type=int, default=64, show_default=True, help="Width and height in pixels.")
+@click.option(
+    "--size",
+    type=int,
+    default=64,
+    show_default=True,
+    help="Width and height in pixels, a power of two of 32 or more.",
+)
 @click.option(
     "--unsup3d-layout", is_flag=True, help="Also write the 8-bit files that Unsup3d's loaders read."
 )

@@ -20,12 +20,11 @@ from gan2shape.jobs.images import ImageError, load_image
 from gan2shape.jobs.summary import RunSummary, manifest_rows
 from gan2shape.jobs.truth import load_truth
 from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.edit import turn
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.shading import shade
-from gan2shape.pipeline.textures import paint
+from gan2shape.pipeline.textures import painted_albedo
 
 Pixels = npt.NDArray[np.floating[Any]]
 
@@ -152,16 +151,12 @@ def _entries(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
 
 def _colours(tensors: dict[str, Tensor], inputs: Sequence[Pixels | None], camera: Camera) -> Tensor:
     """Albedos (N, 3, S, S) corrected by the inputs; as they are where an input is gone."""
-    depth, albedo, view, light, mask = (
-        tensors[name] for name in ("depth", "albedo", "view", "light", "mask")
-    )
     nothing = np.zeros((camera.size, camera.size, 3))
     pixels = np.stack([nothing if image is None else image for image in inputs])
-    images = torch.from_numpy(pixels).to(albedo).permute(0, 3, 1, 2) * 2 - 1
+    images = torch.from_numpy(pixels).to(tensors["albedo"]).permute(0, 3, 1, 2) * 2 - 1
     there = torch.tensor([image is not None for image in inputs])
-    shapes = Canonical.of(depth, albedo, camera)
-    # Nothing is taken from where the mask is empty.
-    return paint(shapes, view, light, images, mask * there[:, None, None], camera).albedo
+    shown = tensors["mask"] * there[:, None, None]
+    return painted_albedo(tensors | {"mask": shown}, images, camera)
 
 
 def _rendered(tensors: dict[str, Tensor], colours: Tensor, camera: Camera) -> dict[str, list[str]]:

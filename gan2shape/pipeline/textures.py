@@ -7,6 +7,7 @@ turned or relit would show another one. The input shows the right ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -65,3 +66,15 @@ def paint(
     total = weight + mirrored + PRIOR
     gain = (weight * gain + mirrored * gain.flip(-1) + PRIOR) / total
     return replace(shapes, albedo=(shapes.albedo / 2 + 0.5).mul(gain).clamp(0, 1) * 2 - 1)
+
+
+def painted_albedo(
+    results: Mapping[str, Tensor], images: Tensor, camera: Camera, renderer: Backend = "auto"
+) -> Tensor:
+    """Albedos (B, 3, S, S) of results under the names of a run's arrays, corrected by their inputs.
+
+    Nothing is taken of an input (B, 3, S, S) from where the result's mask is empty.
+    """
+    shapes = Canonical.of(results["depth"], results["albedo"], camera)
+    view, light, mask = (results[name] for name in ("view", "light", "mask"))
+    return paint(shapes, view, light, images, mask, camera, renderer).albedo

@@ -13,11 +13,10 @@ from torch import Tensor
 from gan2shape.jobs import store
 from gan2shape.jobs.images import ImageError, load_image
 from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.stylegan2.inversion import match_size
 from gan2shape.pipeline.synthetic.model import load_head_model
 from gan2shape.pipeline.synthetic.variations import Sitter, Studio
-from gan2shape.pipeline.textures import paint
+from gan2shape.pipeline.textures import painted_albedo
 from gan2shape.schemas.errors import UserError
 
 FEWEST = 2
@@ -82,9 +81,12 @@ class RunHeads:
         arrays = {name: store.read_rows(self.run.path, name, numbers) for name in ARRAYS}
         found = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
         inputs = torch.stack(images)
+        config = self.run.record.config
+        camera = Camera.from_config(config.camera)
+        albedo = painted_albedo(found, inputs, camera, config.renderer)
         return Subjects(
             inputs,
-            found | {"albedo": self._colours(inputs, found)},
+            found | {"albedo": albedo},
             sitters,
             [self._sitter((number + 1) % len(self)) for number in part],
         )
@@ -99,14 +101,6 @@ class RunHeads:
         mask = torch.from_numpy(head.mask)[None, None].float()
         image, mask = (match_size(values, self.run.size)[0] for values in (image, mask))
         return image, (mask[0] > 0.5).float()
-
-    def _colours(self, images: Tensor, found: dict[str, Tensor]) -> Tensor:
-        """Albedos (B, 3, S, S) by the run's results and its inputs (B, 3, S, S)."""
-        config = self.run.record.config
-        camera = Camera.from_config(config.camera)
-        shapes = Canonical.of(found["depth"], found["albedo"], camera)
-        view, light, mask = (found[name] for name in ("view", "light", "mask"))
-        return paint(shapes, view, light, images, mask, camera, config.renderer).albedo
 
     def _sitter(self, number: int) -> Sitter:
         row = self.rows[number]
