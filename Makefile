@@ -96,7 +96,7 @@ $(RUNTIME): $(INPUTS)
 	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) constraints.txt -e .
 	@touch $@
 
-$(DEV): $(INPUTS) | $(RUNTIME)
+$(DEV): $(INPUTS)
 	@rm -f $(RUNTIME) $@
 	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) constraints.txt -e '.[dev,synth]'
 	@touch $(RUNTIME) $@

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
-from gan2shape.cli import INTERRUPTED, main
+from gan2shape.cli import INTERRUPTED, cli, main
 from gan2shape.jobs.store import open_run
 from gan2shape.pipeline.pretrained import pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
@@ -34,15 +36,27 @@ def command(capsys, monkeypatch):
     return lambda *arguments: call(capsys, monkeypatch, *arguments)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [[], ["reconstruct"], ["resume"], ["status"], ["report"], ["synth"], ["synth", "heads"]],
-)
-def test_help_has_examples(command, words):
+def commands(group: click.Group = cli, *words: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command and group."""
+    yield words
+    for name, inner in group.commands.items():
+        if isinstance(inner, click.Group):
+            yield from commands(inner, *words, name)
+        else:
+            yield (*words, name)
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_help_tells_of_every_option_and_has_examples(command, words):
     code, out, _ = command(*words, "--help")
     assert code == 0
     assert "Usage:" in out
-    if words != ["synth"]:
+    found = cli
+    for word in words:
+        found = found.commands[word]
+    options = [option for option in found.params if isinstance(option, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+    if not isinstance(found, click.Group):
         assert "Example" in out
 
 
@@ -66,6 +80,8 @@ def test_version(command):
         ("reconstruct {img} --gan heads64 --out r --set batch", "KEY=VALUE"),
         ("reconstruct {img} --gan heads64 --out r --set a.b=1", "unknown"),
         ("reconstruct {img} --gan heads64 --out r --set seed=[", "YAML"),
+        ("reconstruct {img} --gan heads64 --out r --set group_size=0", "group_size"),
+        ("reconstruct {img} --gan heads64 --out r --preset {img}/img0.png", "a text file"),
         ("reconstruct {img} --gan heads64 --out r --networks x.st", "no networks file x.st"),
         ("reconstruct {img} --gan heads64 --out r --networks {gan}", "not a networks file"),
         ("reconstruct {img} --gan heads64 --out r --priors x.yaml", "The priors 'x.yaml'"),
@@ -89,6 +105,7 @@ def test_mistakes_get_one_sentence(command, monkeypatch, tmp_path, arguments, se
     "arguments",
     [
         ["reconstruct", "folder"],
+        ["resume", "run", "--scheduler", "tcp://x:1", "--workers", "2"],
         ["nonsense"],
         ["synth", "heads", "--out", "x"],
         ["synth", "heads", "--out", "x", "--count", "3"],

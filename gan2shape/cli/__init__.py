@@ -61,8 +61,9 @@ def main() -> NoReturn:
         click.echo(f"gan2shape: {error}", err=True)
         code = 1
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        click.echo(f"gan2shape: {error.filename}: {error.strerror}.", err=True)
+        place = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"gan2shape: {place}{error.strerror}.", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

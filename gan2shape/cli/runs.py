@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 @click.option(
     "--networks",
     metavar="NETWORKS",
-    help="Start from networks that 'gan2shape pretrain', 'finetune' or 'baseline' wrote: a file, or "
-    "the name of packaged ones.",
+    help="Start from networks that 'gan2shape pretrain', 'finetune' or 'baseline' wrote: a file, "
+    "or the name of packaged ones.",
 )
 @PRIORS
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
@@ -111,7 +111,7 @@ def reconstruct(
       gan2shape reconstruct s3://bucket/cars --gan cars.pt --preset cars128 --out run
       gan2shape reconstruct heads/ --gan heads64 --networks mine.safetensors --out run
     """
-    from gan2shape.jobs.runs import Execution, Request, prepare
+    from gan2shape.jobs.runs import Request, prepare
     from gan2shape.schemas.config import load_config
 
     sizes = {"group_size": group_size, "shard_size": shard_size}
@@ -120,7 +120,8 @@ def reconstruct(
     if spread and "group_size" in overrides:
         # The default shard as near as whole groups come to it.
         group = overrides["group_size"]
-        overrides["shard_size"] = max(1, 16 // group) * group if isinstance(group, int) else 16
+        size = group if isinstance(group, int) and group > 0 else 16
+        overrides["shard_size"] = max(1, 16 // size) * size
     request = Request(
         source=source,
         gan=gan,
@@ -135,7 +136,7 @@ def reconstruct(
         limit=limit,
         spread=spread,
     )
-    execution = Execution(device, workers, threads, scheduler)
+    execution = _execution(device, workers, threads, scheduler)
     run, found = prepare(request, execution)
     console = terminal()
     text = f"{len(found)} images -> {out}"
@@ -157,12 +158,13 @@ def resume(
     Example:
       gan2shape resume run
     """
-    from gan2shape.jobs.runs import Execution, check_weights
+    from gan2shape.jobs.runs import check_weights
     from gan2shape.jobs.store import open_run
 
+    execution = _execution(device, workers, threads, scheduler)
     opened = open_run(run)
     check_weights(opened)
-    _execute(opened, Execution(device, workers, threads, scheduler))
+    _execute(opened, execution)
 
 
 @click.command()
@@ -200,6 +202,19 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     _report(list(runs), out)
 
 
+def _execution(
+    device: Device, workers: int | None, threads: int | None, scheduler: str | None
+) -> Execution:
+    from gan2shape.jobs.runs import Execution
+
+    if scheduler is not None and (workers or threads):
+        raise click.UsageError(
+            "--workers and --threads-per-worker are for this machine; with --scheduler the workers "
+            "are those that run already."
+        )
+    return Execution(device, workers, threads, scheduler)
+
+
 def _execute(run: Run, execution: Execution) -> None:
     """Do the run's missing shards with progress on the terminal, then report."""
     from gan2shape.jobs.display import progress_display
@@ -232,8 +247,8 @@ def _finish(run: Run, outcome: Outcome) -> None:
 
 
 def _report(runs: list[Path], out: Path | None) -> None:
-    from gan2shape.jobs.report import summary_table, write_report
+    from gan2shape.jobs.report import write_report
 
-    path = write_report(runs, out)
-    terminal().print(summary_table(runs))
+    path, table = write_report(runs, out)
+    terminal().print(table)
     click.echo(str(path))

@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -176,8 +176,11 @@ def _worker_specs(workers: Workers, folder: str) -> dict[Any, Any]:
 
 
 @contextmanager
-def remote_client(address: str) -> Iterator[Client]:
-    """A client of the scheduler at `address`. Raises `ClusterError` when it does not answer."""
+def remote_client(address: str, on_workers: Callable[[str], None]) -> Iterator[Client]:
+    """A client of the scheduler at `address`, whose workers are told of in a few words.
+
+    Raises `ClusterError` when it does not answer.
+    """
     from distributed import Client
 
     with _quiet():
@@ -189,6 +192,14 @@ def remote_client(address: str) -> Iterator[Client]:
                 f"address (such as tcp://10.0.0.5:8786) and that it is running."
             ) from error
         with client:
+            count = len(client.nthreads())
+            text = f"the {count} worker{_s(count)} of {address}"
+            if not count:
+                text = (
+                    f"{address}, which has no workers yet: start some with 'dask worker {address} "
+                    "--nthreads 1'"
+                )
+            on_workers(text)
             yield client
 
 

@@ -94,7 +94,10 @@ def _from_file(path: Path, ids: Sequence[str]) -> dict[str, Tensor]:
     except CheckpointError as error:
         raise LatentError(str(error)) from error
     if isinstance(tree, Mapping):
-        return {name: _look_up(tree, name, path) for name in ids}
+        by_stem: dict[str, list[Any]] = {}
+        for key, value in tree.items():
+            by_stem.setdefault(Path(str(key)).stem, []).append(value)
+        return {name: _look_up(tree, by_stem, name, path) for name in ids}
     if isinstance(tree, (list, tuple)) and tree and all(isinstance(x, Tensor) for x in tree):
         tree = (
             torch.cat([_row(x) for x in tree]) if len({_row(x).shape for x in tree}) == 1 else None
@@ -116,13 +119,15 @@ def _row(tensor: Tensor) -> Tensor:
     return tensor[None] if tensor.dim() == 1 else tensor
 
 
-def _look_up(tree: Mapping[Any, Any], name: str, path: Path) -> Tensor:
+def _look_up(
+    tree: Mapping[Any, Any], by_stem: Mapping[str, list[Any]], name: str, path: Path
+) -> Tensor:
     """The entry of an image: by its id, or by a file name with that stem."""
     if len(tree) == 1 and isinstance(tree.get("latent"), Tensor):
         return _row(tree["latent"])
     value = tree.get(name)
     if value is None:
-        matches = [entry for key, entry in tree.items() if Path(str(key)).stem == name]
+        matches = by_stem.get(name, [])
         value = matches[0] if len(matches) == 1 else None
     if isinstance(value, Mapping):
         value = value.get("latent")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 
@@ -48,6 +48,12 @@ class RunPlan:
             for first in range(0, stop - start, self.group_size)
         )
         return ShardPlan(index, start, stop, groups)
+
+    def images_of(self, shards: Collection[int]) -> int:
+        """How many images these shards hold; only the last shard may have fewer than others."""
+        last = self.shard_count - 1
+        gap = self.shard_count * self.shard_size - self.images
+        return len(shards) * self.shard_size - (gap if last in shards else 0)
 
     def __iter__(self) -> Iterator[ShardPlan]:
         return (self.shard(index) for index in range(self.shard_count))

@@ -12,7 +12,6 @@ The training directory:
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,20 +20,22 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.pretrain_show import write_pictures
 from gan2shape.jobs.processes import in_processes
 from gan2shape.jobs.scan import scan
-from gan2shape.jobs.training_set import load_training_set
+from gan2shape.jobs.training_loop import append_row
+from gan2shape.jobs.training_set import load_training_set, shared_latents
 from gan2shape.pipeline import pretrain as pipeline
 from gan2shape.pipeline.group import Group
 from gan2shape.pipeline.lpips import load_lpips
 from gan2shape.pipeline.peers import Peers
 from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.schedule import StepReport
-from gan2shape.pipeline.stylegan2.checkpoint import load_gan
+from gan2shape.pipeline.stylegan2.checkpoint import file_digest, load_gan
 from gan2shape.schemas.config import RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
 
@@ -72,6 +73,8 @@ class _Job:
 
     request: Request
     rows: list[dict[str, Any]]
+    latents: Tensor | None
+    """(N, D), where they come for all images at once."""
     key: str
 
 
@@ -116,13 +119,17 @@ def _prepare(request: Request) -> tuple[_Job, dict[str, Any]]:
         "images": len(found),
         "images_sha256": hashlib.sha256("\n".join(found.ids).encode()).hexdigest(),
         "gan": {"source": request.gan, "sha256": gan.sha256},
+        "masks": request.masks,
+        "latents": request.latents,
         "networks": initial and {"source": request.networks, "sha256": initial.sha256},
-        "lpips": request.lpips and str(request.lpips),
+        "lpips": request.lpips and file_digest(request.lpips),
         "processes": len(request.devices),
         "version": metadata.version("gan2shape"),
         "settings": request.config.model_dump(mode="json"),
     }
-    return _Job(request, found.manifest(len(found)).to_pylist(), plain_digest(record)), record
+    rows = found.manifest(len(found)).to_pylist()
+    latents = shared_latents(found, gan.generator.style_dim)
+    return _Job(request, rows, latents, plain_digest(record)), record
 
 
 def _finished(out: Path, record: dict[str, Any]) -> bool:
@@ -161,8 +168,11 @@ def _train(job: _Job, peers: Peers, device: torch.device, show: Show, note: Note
     gan = load_gan(request.gan).to(device)
     lpips = None if request.lpips is None else load_lpips(request.lpips).to(device)
     initial = None if request.networks is None else load_pretrained(request.networks)
-    mine = job.rows[peers.rank :: peers.count]
-    targets = load_training_set(mine, gan, config, device, checkpoints, lpips, show, note)
+    mine = slice(peers.rank, None, peers.count)
+    given = None if job.latents is None else job.latents[mine]
+    targets = load_training_set(
+        job.rows[mine], gan, config, device, checkpoints, lpips, given, show, note
+    )
     states = _States(checkpoints, peers)
     state = states.last()
     _trim_log(request.out / LOG, state["steps"] if state else 0)
@@ -231,20 +241,16 @@ def _tell(out: Path, report: StepReport, group: Group) -> None:
     if report.ends_cycle:
         write_whole(out / NETWORKS, pretrained_bytes(pipeline.trained(group)))
         view = write_pictures(out / PICTURES / f"{_slug(report.name)}.png", group)
+        view = view[view.isfinite().all(1)]  # failed images have none
         # A spread of predicted views below that of the sampled ones warns of too much relief.
         row["yaw_mean"], row["yaw_std"] = float(view[:, 1].mean()), float(view[:, 1].std())
         row["yaw_std_sampled"] = group.config.view_prior.yaw_std
-    with (out / LOG).open("a") as file:
-        file.write(json.dumps({k: _rounded(v) for k, v in row.items()}) + "\n")
+    append_row(out / LOG, row)
 
 
 def _slug(step: str) -> str:
     """ "cycle 2/8, shape" -> "cycle-02"."""
     return f"cycle-{int(step.split()[1].split('/')[0]):02d}"
-
-
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _trim_log(path: Path, steps: int) -> None:

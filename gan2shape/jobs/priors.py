@@ -6,7 +6,7 @@ The directory:
                    written last
     priors.html    what the networks see in the images, the Gaussians, the truth where it is known
     rounds.json    the Gaussians after each round
-    checkpoints/   all that the estimation goes on from, until it is finished
+    checkpoints/   all that the estimation goes on from, until the Gaussians are stable
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.priors_show import distributions, page, read_truth, table
 from gan2shape.jobs.scan import Scan, scan
-from gan2shape.jobs.training_set import load_training_set
+from gan2shape.jobs.training_loop import rounded
+from gan2shape.jobs.training_set import load_training_set, shared_latents
 from gan2shape.pipeline.priors import Gaussians, Priors, estimate_priors
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.schemas.config import RunConfig, plain_digest
@@ -50,7 +51,7 @@ class Request:
     masks: str | None = None
     latents: str | None = None
     limit: int | None = None
-    rounds: int = 8
+    rounds: int = 6
     device: str = "cpu"
     threads: int = 1
 
@@ -71,7 +72,7 @@ def priors(request: Request, show: Show, note: Note) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         busy = f"Another process estimates priors in {out}; wait for it, or stop it."
         with only_process(out / LOCK, busy):
-            if _finished(out, origin):
+            if _finished(out, origin, request.rounds):
                 note(f"{out} is finished already")
             else:
                 _estimate(request, found, gan, origin, show, note)
@@ -81,7 +82,7 @@ def priors(request: Request, show: Show, note: Note) -> Path:
 
 
 def _origin(request: Request, found: Scan, gan: Gan) -> dict[str, Any]:
-    """What decides the result: equal for equal requests."""
+    """What decides the result but for the rounds, which may be more next time."""
     return {
         "source": request.source,
         "images": len(found),
@@ -92,16 +93,18 @@ def _origin(request: Request, found: Scan, gan: Gan) -> dict[str, Any]:
         "preset": request.config.name,
         "settings_sha256": request.config.digest(),
         "seed": request.config.seed,
-        "most_rounds": request.rounds,
         "version": metadata.version("gan2shape"),
     }
 
 
-def _finished(out: Path, origin: dict[str, Any]) -> bool:
-    """Whether `out` holds these priors; `UserError` when it holds others."""
+def _finished(out: Path, origin: dict[str, Any], rounds: int) -> bool:
+    """Whether `out` holds these priors, stable or after so many rounds; `UserError` when it holds
+    others.
+    """
     try:
         before = yaml.safe_load((out / RESULT).read_text())["provenance"]
         changed = [name for name in origin if before.get(name) != origin[name]]
+        enough = before["stable"] or before["rounds"] >= rounds
     except FileNotFoundError:
         return False
     except (yaml.YAMLError, TypeError, KeyError, AttributeError):
@@ -111,7 +114,7 @@ def _finished(out: Path, origin: dict[str, Any]) -> bool:
             f"{out} holds priors with other {', '.join(changed)}; name another directory with "
             "--out."
         )
-    return True
+    return bool(enough)
 
 
 def _estimate(
@@ -124,7 +127,8 @@ def _estimate(
     checkpoints.sweep()
     gan = gan.to(device)
     rows = found.manifest(len(found)).to_pylist()
-    targets = load_training_set(rows, gan, config, device, checkpoints, None, show, note)
+    given = shared_latents(found, gan.generator.style_dim)
+    targets = load_training_set(rows, gan, config, device, checkpoints, None, given, show, note)
     state = checkpoints.load("state")
     if state is not None:
         note(f"going on after {state['steps']} steps")
@@ -148,7 +152,8 @@ def _estimate(
         on_checkpoint=lambda new: checkpoints.save("state", new),
     )
     _write(request, origin, result, note)
-    checkpoints.clear()
+    if result.stable:
+        checkpoints.clear()
 
 
 def _write(request: Request, origin: dict[str, Any], result: Priors, note: Note) -> None:
@@ -159,7 +164,7 @@ def _write(request: Request, origin: dict[str, Any], result: Priors, note: Note)
     if not result.stable:
         note(
             f"the Gaussians still changed in round {len(result.rounds)}; take them with care, or "
-            "allow more --rounds"
+            "give the same command with more --rounds to go on"
         )
     write_whole(out / PAGE, page(result, found, origin).encode())
     fit = result.rounds[-1]
@@ -171,17 +176,8 @@ def _write(request: Request, origin: dict[str, Any], result: Priors, note: Note)
         | {"images_used": len(result.ids), "rounds": len(result.rounds), "stable": result.stable}
         | ({} if truth is None else {"against_truth": figures}),
     }
-    write_whole(out / RESULT, yaml.safe_dump(_rounded(tree), sort_keys=False).encode())
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers to five digits, wherever they are."""
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(part) for part in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+    write_whole(out / RESULT, yaml.safe_dump(rounded(tree), sort_keys=False).encode())
 
 
 def _write_json(path: Path, value: Any) -> None:
-    write_whole(path, (json.dumps(_rounded(value), indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(rounded(value), indent=1) + "\n").encode())

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,8 @@ Work = Callable[..., None]
 """work(job, peers, device, show, note)"""
 TIMEOUT = timedelta(hours=2)
 """How long a process waits for the others: they may invert more images, or slower."""
+GRACE, PARTING = 20.0, 10.0
+"""Seconds for process 0 to notice by itself that another has died, and for all to end."""
 
 
 def plan_processes(
@@ -79,20 +85,44 @@ def in_processes(
         ]
         for process in others:
             process.start()
+        over = threading.Event()
+        threading.Thread(target=_end_with, args=(others, devices, over), daemon=True).start()
         try:
             _together(work, job, 0, devices, meeting, show, note)
         except RuntimeError as error:
             broken = [n for n, p in enumerate(others, 1) if p.exitcode not in (None, 0)]
             if not broken:
                 raise
-            raise UserError(
-                f"Process {broken[0]} ({devices[broken[0]]}) ended early; its message is above. "
-                "Give the same command to go on."
-            ) from error
+            raise UserError(_ended_early(broken[0], devices)) from error
         finally:
+            over.set()
+            deadline = time.monotonic() + PARTING
             for process in others:
-                process.join(timeout=10)
+                process.join(timeout=max(deadline - time.monotonic(), 0))
                 process.kill()
+
+
+def _end_with(others: list[Any], devices: tuple[str, ...], over: threading.Event) -> None:
+    """End this process when another has died and it does not notice: NCCL waits for hours."""
+    waiting = {process.sentinel: rank for rank, process in enumerate(others, 1)}
+    while waiting:
+        for sentinel in connection.wait(list(waiting)):
+            rank = waiting.pop(sentinel)  # type: ignore[call-overload]
+            if others[rank - 1].exitcode == 0:
+                continue
+            if over.wait(GRACE):
+                return
+            print(f"gan2shape: {_ended_early(rank, devices)}", file=sys.stderr, flush=True)
+            for process in others:
+                process.kill()
+            os._exit(1)
+
+
+def _ended_early(rank: int, devices: tuple[str, ...]) -> str:
+    return (
+        f"Process {rank} ({devices[rank]}) ended early; its message is above. Give the same "
+        "command to go on."
+    )
 
 
 def _other(

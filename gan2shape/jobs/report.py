@@ -11,16 +11,17 @@ from gan2shape.jobs import pictures
 from gan2shape.jobs.comparison import TABLE_SCORES, count, digits, spread_view, table_rows
 from gan2shape.jobs.files import storage_error, write_whole
 from gan2shape.jobs.page import page
-from gan2shape.jobs.summary import summarise
+from gan2shape.jobs.summary import RunSummary, summarise
 from gan2shape.jobs.tables import comma_separated, markdown
 
 
-def write_report(runs: Sequence[Path], out: Path | None = None, limit: int | None = None) -> Path:
-    """Write `index.html`, `report.md` and `report.csv` on the runs; gives the page's path.
+def write_report(runs: Sequence[Path], out: Path | None = None) -> tuple[Path, Table]:
+    """Write `index.html`, `report.md` and `report.csv` on the runs; gives the page's path, and the
+    table for the terminal.
 
     They go to `out`, or into the run: `RUN/report`, and for several runs `RUN/report/comparison` of
-    the first. `limit` images are shown for each run (24 by default, fewer for several runs).
-    Raises `UserError` when a run cannot be read or the disk refuses.
+    the first. Of a run 24 images are shown, of each of several runs fewer. Raises `UserError` when
+    a run cannot be read or the disk refuses.
     """
     if not runs:
         raise ValueError("A report needs at least one run.")
@@ -28,9 +29,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None, limit: int | Non
     folder = out
     if folder is None:
         folder = Path(runs[0]) / "report" / ("" if len(runs) == 1 else "comparison")
-    if limit is None:
-        limit = max(pictures.LIMIT // len(runs), 8)
-    html = page(summaries, limit)
+    html = page(summaries, max(pictures.LIMIT // len(runs), 8))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "report.md", markdown(summaries).encode())
@@ -38,12 +37,12 @@ def write_report(runs: Sequence[Path], out: Path | None = None, limit: int | Non
         write_whole(folder / "index.html", html.encode())
     except OSError as error:
         raise storage_error(error, folder) or error from error
-    return folder / "index.html"
+    return folder / "index.html", summary_table(summaries)
 
 
-def summary_table(runs: Sequence[Path]) -> Table:
+def summary_table(summaries: Sequence[RunSummary]) -> Table:
     """SIDE and MAD (mean ± std over images) of the runs and the trivial rows, for the terminal."""
-    rows = table_rows(summarise(runs))
+    rows = table_rows(summaries)
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("method", min_width=12)
     headers = {"images": 6, "SIDE x100": 11, "ratio": 5, "MAD deg": 10, "ratio ": 5, "relief": 6}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import platform
 import time
 from collections.abc import Callable
@@ -26,9 +25,10 @@ from gan2shape.jobs.cluster import (
 from gan2shape.jobs.engine import Engine, default_engine
 from gan2shape.jobs.scan import Scan, scan
 from gan2shape.jobs.shard import Device, run_shard
-from gan2shape.jobs.status import RunStatus, make_status, running_shards
+from gan2shape.jobs.status import RunStatus, committed_shards, make_status, running_shards
 from gan2shape.jobs.submit import Finished, submit
 from gan2shape.pipeline.pretrained import check_pretrained
+from gan2shape.pipeline.stylegan2.checkpoint import file_digest
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
 
@@ -123,7 +123,7 @@ def prepare(
     lpips = None
     if request.lpips is not None:
         engine.load_lpips(request.lpips)
-        lpips = store.Weights(str(request.lpips.resolve()), _digest(request.lpips))
+        lpips = store.Weights(str(request.lpips.resolve()), file_digest(request.lpips))
     networks = None
     if request.networks is not None:
         pretrained = engine.load_networks(request.networks)
@@ -189,10 +189,10 @@ def check_weights(run: store.Run, make_engine: Callable[[], Engine] = default_en
                 f"The weights {weights.path} are not those that {run.path} began with; put the "
                 f"old file back, or start a new run."
             )
-    if record.lpips and _digest(Path(record.lpips.path)) != record.lpips.sha256:
-        raise UserError(
-            f"{record.lpips.path} is not the file that {run.path} began with; put it back."
-        )
+    if record.lpips is not None:
+        path = Path(record.lpips.path)
+        if not path.is_file() or file_digest(path) != record.lpips.sha256:
+            raise UserError(f"{path} is not the file that {run.path} began with; put it back.")
 
 
 def execute(
@@ -232,9 +232,9 @@ class _Watch:
     def __init__(self, run: store.Run, show: Callable[[RunStatus], None]) -> None:
         self.run = run
         self.show = show
-        parts = {plan.index: store.read_part(run, plan.index) for plan in run.plan}
-        self.done = {index for index, part in parts.items() if part is not None}
-        self.failed_images = sum(store.count_failed(part) for part in parts.values() if part)
+        committed = committed_shards(run)
+        self.done = set(committed)
+        self.failed_images = sum(shard.failed for shard in committed.values())
         self.errors: dict[int, str] = {}
         self.shard_seconds: list[float] = []
         self._first_seen: dict[int, float] = {}
@@ -275,8 +275,7 @@ def _client(
     execution: Execution, shards: int, on_workers: Callable[[str], None]
 ) -> AbstractContextManager[Any]:
     if execution.scheduler:
-        on_workers(f"the workers of {execution.scheduler}")
-        return remote_client(execution.scheduler)
+        return remote_client(execution.scheduler, on_workers)
     workers = execution.workers_for(shards)
     on_workers(str(workers))
     return local_client(workers)
@@ -285,17 +284,6 @@ def _client(
 def weights_path(weights: str) -> str:
     """Packaged weights by their name, files by their absolute path."""
     return str(Path(weights).resolve()) if Path(weights).is_file() else weights
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -156,8 +156,9 @@ def unique_ids(paths: Sequence[str]) -> list[str]:
     """A short unique name for every path: its stem, or as much more of it as that takes."""
     names = [path.rsplit("/", 1)[-1] for path in paths]
     stems = [name.rsplit(".", 1)[0] or name for name in names]
-    shared = len(posixpath.commonpath(paths)) if len(paths) > 1 else 0
-    relative = [path[shared:].lstrip("/").replace("/", "--") for path in paths]
+    places = [path.split("://", 1)[-1] for path in paths]
+    shared = len(posixpath.commonpath(places)) if len(places) > 1 else 0
+    relative = [place[shared:].lstrip("/").replace("/", "--") for place in places]
     ids = list(stems)
     for fuller in (names, relative):
         repeated = Counter(ids)
@@ -192,6 +193,12 @@ def _matched(
         if found.suffix in suffixes:
             by_key.setdefault(_key(found.stem), found.path)
     matched = tuple(by_key.get(key) for key in keys)
+    for key, count in Counter(key for key in keys if key in by_key).most_common(1):
+        if count > 1:
+            raise ScanError(
+                f"{by_key[key]} has the name of {count} images, {key}; give the images names of "
+                f"their own, or take them folder by folder."
+            )
     if explicit is not None and not any(matched):
         raise ScanError(
             f"No file in {folder} ({flag}) has the name of an image; it should hold, for "
@@ -295,7 +302,11 @@ def _folders(folder: str) -> list[str]:
 def _glob(pattern: str) -> list[Found]:
     if _is_url(pattern):
         system, path = _filesystem(pattern)
-        return _remote(pattern, system.glob(path, detail=True).values(), "file")
+        try:
+            entries = system.glob(path, detail=True).values()
+        except Exception as error:  # every object store has its own exceptions
+            raise ScanError(f"{pattern} cannot be listed: {_one_line(error)}.") from error
+        return _remote(pattern, entries, "file")
     import glob
 
     paths = glob.glob(os.path.expanduser(pattern), recursive=True)

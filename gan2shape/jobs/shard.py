@@ -6,9 +6,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,8 @@ from gan2shape.schemas.errors import UserError
 Device = Literal["auto", "cpu", "cuda"]
 Arrays = dict[str, np.ndarray[Any, Any]]
 
+READERS = 8
+"""Images of an object store that a worker reads at once."""
 _one_at_a_time = threading.Lock()
 """A worker with several Dask threads still runs one shard: each takes all of torch's threads."""
 
@@ -132,7 +136,7 @@ def _run_shard(path: Path, shard: int, device: Device, engine: Engine) -> ShardO
     gan = _gan(engine, run.record.gan, str(on))
     lpips = run.record.lpips and _lpips(engine, run.record.lpips, str(on))
     networks = run.record.networks and _networks(engine, run.record.networks)
-    items = [load_item(row, i, config) for i, row in enumerate(store.read_manifest(run, shard))]
+    items = _load(store.read_manifest(run, shard), config)
     if not config.forward_only:
         items = given_latents(items, plan, run, engine)
     work = _work(plan, run.record, engine, len(_without_latents(items, config)))
@@ -153,6 +157,13 @@ def _run_shard(path: Path, shard: int, device: Device, engine: Engine) -> ShardO
     report("committing", 1.0, force=True)
     _commit(task, items, arrays)
     return ShardOutcome(shard, plan.count, sum(1 for item in items if item.error))
+
+
+def _load(rows: list[dict[str, Any]], config: RunConfig) -> list[Item]:
+    """Read the shard's images, several at a time where each takes a round trip."""
+    remote = any("://" in row["uri"] for row in rows)
+    with ThreadPoolExecutor(READERS if remote else 1) as readers:
+        return list(readers.map(load_item, rows, range(len(rows)), repeat(config)))
 
 
 def choose_device(device: Device) -> torch.device:
@@ -281,8 +292,9 @@ def _reconstruct(task: Task, number: int, group: list[Item]) -> dict[str, Any]:
         "stages": {name: float(value) for name, value in shapes.seconds.items()},
         "seconds": time.perf_counter() - start,
     }
-    task.checkpoints.save(f"group-{number}", found)
-    task.checkpoints.drop("state")
+    if not task.config.forward_only:  # which is quicker than writing it down
+        task.checkpoints.save(f"group-{number}", found)
+        task.checkpoints.drop("state")
     return found
 
 

@@ -47,19 +47,36 @@ class RunStatus:
 def run_status(path: Path) -> RunStatus:
     """Read the status of the run at `path`, whoever works on it. Raises `RunError`."""
     run = store.open_run(path)
-    parts = {plan.index: store.read_part(run, plan.index) for plan in run.plan}
-    tables = {index: table for index, table in parts.items() if table is not None}
-    seconds = []
-    for table in tables.values():
-        columns = [name for name in table.column_names if _is_total(name)]
-        seconds.append(sum(sum(filter(None, table[name].to_pylist())) for name in columns))
+    committed = committed_shards(run)
     return make_status(
         run,
-        shards_done=set(tables),
-        images_failed=sum(store.count_failed(table) for table in tables.values()),
-        running=running_shards(path, set(tables)),
-        shard_seconds=seconds,
+        shards_done=set(committed),
+        images_failed=sum(shard.failed for shard in committed.values()),
+        running=running_shards(path, set(committed)),
+        shard_seconds=[shard.seconds for shard in committed.values()],
     )
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a committed shard comes to."""
+
+    failed: int
+    """Images."""
+    seconds: float
+    """Of computing, over all its images."""
+
+
+def committed_shards(run: store.Run) -> dict[int, Committed]:
+    """The run's committed shards by their numbers; of a million parts one is read at a time."""
+    found = {}
+    for plan in run.plan:
+        table = store.read_part(run, plan.index)
+        if table is not None:
+            columns = [table[name] for name in table.column_names if _is_total(name)]
+            seconds = sum(sum(filter(None, column.to_pylist())) for column in columns)
+            found[plan.index] = Committed(store.count_failed(table), seconds)
+    return found
 
 
 def make_status(
@@ -73,7 +90,7 @@ def make_status(
     plan = run.plan
     return RunStatus(
         images=plan.images,
-        images_done=sum(plan.shard(index).count for index in shards_done),
+        images_done=plan.images_of(shards_done),
         images_failed=images_failed,
         shards=plan.shard_count,
         shards_done=len(shards_done),

@@ -69,11 +69,13 @@ def side_display(console: Console) -> Iterator[tuple[ShowMany, Note]]:
 
 def _lines(note: Note) -> ShowMany:
     last: dict[str, float] = {}
-    began: dict[str, tuple[float, int]] = {}
+    began: dict[str, tuple[float, int, int]] = {}
 
     def show(name: str, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        start, first = began.setdefault(name, (now, done))
+        if name not in began or began[name][1] > done or began[name][2] != total:
+            began[name] = now, done, total  # something else has begun
+        start, first, _ = began[name]
         if now - last.get(name, float("-inf")) < PLAIN_SECONDS and done != total:
             return
         last[name] = now

@@ -7,7 +7,6 @@ commit. A part that is absent, does not read, has other rows or another run's ha
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -35,6 +34,9 @@ from gan2shape.schemas.results import FAILED, METRICS_SCHEMA, ArraySpec, array_s
 
 HASH_KEY = b"config_hash"
 LATENTS = "given-latents.npy"
+LOCK = "lock"
+UNFINISHED = ".unfinished"
+"""Stands in a directory that is being made a run, and is all that lets one be made over again."""
 
 
 class RunError(UserError):
@@ -133,10 +135,25 @@ def create_run(
     """Make the run directory: manifest, empty arrays, and `run.yaml` last (it makes it a run).
 
     `latents` (N, D) are those given for all images at once. `record.manifest_sha256` is computed
-    here. `path` must not exist or must be empty.
+    here. `path` must not exist, or be empty, or be what a killed creation left.
     """
     check_free(path)
     path.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        check_free(path)  # now that no other process makes one there
+        _remove_unfinished(path)
+        write_whole(path / UNFINISHED, b"")
+        run = _fill(path, record, manifest, latents)
+        (path / UNFINISHED).unlink()
+        return run
+
+
+def _fill(
+    path: Path,
+    record: RunRecord,
+    manifest: pa.Table,
+    latents: npt.NDArray[np.float32] | None,
+) -> Run:
     for folder in ("metrics", "checkpoints"):
         (path / folder).mkdir()
     buffer = io.BytesIO()
@@ -163,14 +180,22 @@ def check_free(path: Path) -> None:
             f"{path} is a run already: finish it with 'gan2shape resume {path}', or give another "
             f"directory to --out."
         )
-    if path.is_dir() and any(path.iterdir()):
-        if {entry.name for entry in path.iterdir()} <= _UNFINISHED:
-            shutil.rmtree(path)  # a run that was killed before it became one: nothing is in it
-        else:
-            raise RunError(f"{path} exists and is not empty; give another directory to --out.")
+    names = {entry.name for entry in path.iterdir()} - {LOCK} if path.is_dir() else set()
+    held = {name for name in names if not name.startswith(TEMPORARY)}
+    if held and (UNFINISHED not in held or held - _PARTS):
+        raise RunError(f"{path} exists and is not empty; give another directory to --out.")
 
 
-_UNFINISHED = {"metrics", "checkpoints", "manifest.parquet", "arrays.zarr", LATENTS, "lock"}
+_PARTS = {"metrics", "checkpoints", "manifest.parquet", "arrays.zarr", LATENTS, UNFINISHED}
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Empty a directory whose creation was killed before it became a run: nothing is in it."""
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
 
 
 def manifest_digest(manifest: pa.Table) -> str:
@@ -248,21 +273,9 @@ def locked(run: Path) -> AbstractContextManager[None]:
     Entering raises `UserError` when another process holds it.
     """
     return only_process(
-        run / "lock",
+        run / LOCK,
         f"Another gan2shape process works on {run}; see 'gan2shape status {run}'.",
     )
-
-
-def is_locked(run: Path) -> bool:
-    """Whether a process on this machine works on the run."""
-    try:
-        with open(run / "lock") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 # Arrays
@@ -368,7 +381,12 @@ def read_rows(run: Path, name: str, rows: Sequence[int] | slice) -> npt.NDArray[
     """Read rows of one array, (len(rows), ...); rows never written hold the fill value."""
     array = open_array(run, name)
     index = rows if isinstance(rows, slice) else list(rows)
-    return np.asarray(array[index].read().result())
+    try:
+        return np.asarray(array[index].read().result())
+    except ValueError as error:  # so TensorStore reports a checksum that is wrong
+        raise RunError(
+            f"The array {name!r} of {run} is damaged: {' '.join(str(error).split())[:200]}."
+        ) from error
 
 
 # Commit

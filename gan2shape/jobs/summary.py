@@ -291,9 +291,11 @@ def committed_parts(run: store.Run) -> Iterator[pa.Table]:
 def generic_reason(failure: Failure) -> str:
     """The reason without the path or name of the image, so that equal reasons count as one."""
     words = failure.reason.split(" ")
-    if len(words) > 1 and failure.image_id in words[0]:
+    name = failure.image_id
+    if len(words) > 1 and name in words[0]:
         words = words[1:]
-    return " ".join(words).replace(failure.image_id, "...")
+    # A word that is no more than the name may be a number that has nothing to do with it.
+    return " ".join(word if word == name else word.replace(name, "...") for word in words)
 
 
 def _floats(table: pa.Table, name: str) -> Values:

@@ -71,12 +71,15 @@ def write_heads(
     the table is written last. The bytes of an image depend on its seed and size alone.
     `on_progress(done, total)` is called after every image.
 
-    Raises `DataSetError` for an unusable size or list of seeds, `MissingAnnyError` without anny.
+    Raises `DataSetError` for an unusable size or list of seeds and for a folder with other images,
+    `MissingAnnyError` without anny.
     """
     _check(seeds, size)
+    _check_alone(out, seeds)
     model = model if model is not None else load_head_model()
     for name in _FOLDERS + (("unsup3d/image", "unsup3d/depth") if unsup3d_layout else ()):
         (out / name).mkdir(parents=True, exist_ok=True)
+    (out / "truth.parquet").unlink(missing_ok=True)  # until all that it tells of is there
     rows: list[dict[str, object]] = []
     sheet: list[NDArray[np.uint8]] = []
     for done, head in enumerate(draw_heads(seeds, model, size), start=1):
@@ -102,6 +105,18 @@ def _check(seeds: Sequence[int], size: int) -> None:
         raise DataSetError("There are no heads to draw; ask for at least one.")
     if min(seeds) < 0:
         raise DataSetError(f"Seed {min(seeds)} does not work; seeds start at 0.")
+
+
+def _check_alone(out: Path, seeds: Sequence[int]) -> None:
+    """Raise `DataSetError` where `out` has images that these seeds do not make."""
+    names = {f"{image_id(seed)}.png" for seed in seeds}
+    folder = out / "image"
+    other = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    other = [name for name in other if name not in names and not name.startswith(".")]
+    if other:
+        raise DataSetError(
+            f"{folder} has other images, such as {other[0]}; give another directory to --out."
+        )
 
 
 def image_id(seed: int) -> str:

@@ -18,16 +18,17 @@ from gan2shape.jobs.files import write_whole
 class Means:
     """Means of figures since the last `take`."""
 
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, figures: dict[str, Tensor]) -> None:
         for name, value in figures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+            value = value.double()  # and stays on its device, which is not waited for
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         self.sums.clear()
         self.counts.clear()
         return means
@@ -73,7 +74,7 @@ class Stop:
 def append_row(log: Path, row: dict[str, Any]) -> None:
     """Add one row to a log, its numbers to five digits."""
     with log.open("a") as file:
-        file.write(json.dumps(_rounded(row)) + "\n")
+        file.write(json.dumps(rounded(row)) + "\n")
 
 
 def read_rows(log: Path) -> list[dict[str, Any]]:
@@ -97,7 +98,10 @@ def trim_rows(log: Path, images: int) -> None:
     write_whole(log, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Numbers to five digits, wherever they are."""
     if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(part) for part in value]
     return float(f"{value:.5g}") if isinstance(value, float) else value

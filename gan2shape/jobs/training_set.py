@@ -11,6 +11,7 @@ from torch import Tensor
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.items import Item, load_item
 from gan2shape.jobs.latents import load_latents
+from gan2shape.jobs.scan import Scan
 from gan2shape.pipeline.group import Targets
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.inversion import invert
@@ -28,10 +29,13 @@ def load_training_set(
     device: torch.device,
     checkpoints: Checkpoints,
     lpips: Any = None,
+    given: Tensor | None = None,
     on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Targets:
     """Read images and masks, and find the latents that the manifest's `rows` name no file for.
+
+    `given` are latents (len(rows), D) that come for all images at once.
 
     Images that cannot be used are left out, with a note. Latents that were found are kept in the
     checkpoint "latents". `gan` is on `device`, where the tensors will be.
@@ -48,7 +52,9 @@ def load_training_set(
     saved = checkpoints.load("latents") or {}
     known: dict[str, Tensor] = {name: latent for name, latent in saved.items() if name in ids}
     for item in items:
-        if item.manifest["latent_uri"] is not None:
+        if given is not None:
+            known[item.id] = given[item.position]
+        elif item.manifest["latent_uri"] is not None:
             known[item.id] = _given(item, gan)
     wanted = [index for index, name in enumerate(ids) if name not in known]
     for start in range(0, len(wanted), PART):
@@ -74,6 +80,13 @@ def load_training_set(
     return Targets(
         [ids[index] for index in good.tolist()], images[good], masks[good], latents[good]
     )
+
+
+def shared_latents(found: Scan, style_dim: int) -> Tensor | None:
+    """Latents (N, D) of all images of a scan where one file, array or run holds them."""
+    if found.shared_latents is None:
+        return None
+    return load_latents(found.shared_latents, list(found.ids), style_dim)
 
 
 def _offset(

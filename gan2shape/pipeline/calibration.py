@@ -11,10 +11,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan2shape.pipeline.group import Group
-from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.renderings import response
 from gan2shape.pipeline.sampling import YAW
@@ -41,7 +40,7 @@ def calibrate_turns(group: Group, iterations: int) -> None:
     if group.peers.worst(int(not len(group.active())), group.device):
         return
     estimate = Estimate(group)
-    networks = _taught(group, estimate, iterations)
+    network = _taught(group, estimate, iterations)
     active = group.active()
     turns, seen, asked, found = [], [], [], []
     with torch.no_grad():
@@ -49,32 +48,34 @@ def calibrate_turns(group: Group, iterations: int) -> None:
             index = torch.full((RENDERINGS,), image, device=group.device)
             pseudo, views = estimate.pseudo_samples(index)
             turns.append(_centred(samples.turns[image]))
-            seen.append(_centred(_views(group, networks, samples.images[image].float())))
+            seen.append(_centred(_views(group, network, samples.images[image].float())))
             asked.append(_centred(views))
-            found.append(_centred(_views(group, networks, pseudo.image)))
+            found.append(_centred(_views(group, network, pseudo.image)))
     followed = response(torch.cat(turns), torch.cat(seen)).gain
     visible = response(torch.cat(asked), torch.cat(found)).gain
     share = (followed / visible.clamp_min(LEAST)).clamp_min(0)
-    samples.turns.mul_((share / share[YAW].clamp_min(LEAST)).clamp_max(1))
+    scale = (share / share[YAW].clamp_min(LEAST)).clamp_max(1)
+    scale[YAW] = 1
+    samples.turns.mul_(scale)
 
 
-def _taught(group: Group, estimate: Estimate, iterations: int) -> ShapeNetworks:
-    """The group's networks with a view network that knows renderings."""
-    networks = copy.deepcopy(group.networks)
+def _taught(group: Group, estimate: Estimate, iterations: int) -> nn.Module:
+    """A copy of the group's view network that knows renderings."""
+    network = copy.deepcopy(group.networks.view_net)
     std = torch.tensor(group.config.view_prior.std, device=group.device)
     moves = std > 0
-    optimizer = adam(group, view=networks.view_net)
+    optimizer = adam(group, view=network)
     for _ in countdown(group, optimizer, iterations):
         index = group.draw(BATCH)
         pseudo, views = estimate.pseudo_samples(index)
-        error = (_views(group, networks, pseudo.image) - views)[:, moves] / std[moves]
+        error = (_views(group, network, pseudo.image) - views)[:, moves] / std[moves]
         update(group, optimizer, index, error.square().mean(1))
-    return networks
+    return network
 
 
-def _views(group: Group, networks: ShapeNetworks, images: Tensor) -> Tensor:
+def _views(group: Group, network: nn.Module, images: Tensor) -> Tensor:
     with autocast(group.device, group.config.precision):
-        return networks.view(images).float()
+        return (network(images) * group.networks.view_scale).float()
 
 
 def _centred(values: Tensor) -> Tensor:

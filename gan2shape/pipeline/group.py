@@ -22,6 +22,9 @@ from gan2shape.pipeline.stylegan2.inversion import pictures
 from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
 
+AT_ONCE = 64
+"""Images of a group that go through a network together where it is for all of them."""
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -92,12 +95,17 @@ class Group:
     def inverted(self) -> Tensor:
         """What the generator makes of the targets' latents, (N, 3, S, S)."""
         with torch.no_grad(), autocast(self.device, self.config.precision):
-            return self.generate(self.latents)
+            return torch.cat([self.generate(part) for part in self.latents.split(AT_ONCE)])
 
     def active(self) -> Tensor:
         """Indices of the images that have not failed, (A,) int64."""
         alive = [index for index, reason in enumerate(self.failures) if reason is None]
         return torch.tensor(alive, device=self.device, dtype=torch.long)
+
+    @property
+    def alive(self) -> int:
+        """How many images have not failed."""
+        return self.failures.count(None)
 
     def draw(self, count: int) -> Tensor:
         """Indices of `count` images still active, without repetition while there are enough."""
@@ -246,6 +254,10 @@ def restore_group(group: Group, state: dict[str, Any]) -> None:
     """Put a `group_state` back into a group made from the same targets and settings."""
     group.networks.load_state_dict(state["networks"])
     group.encoder.load_state_dict(state["encoder"])
-    group.random.set_state(state["random"])
+    if len(state["random"]) == len(group.random.get_state()):
+        group.random.set_state(state["random"])  # else it is of another kind of device
     group.failures = list(state["failures"])
-    group.samples = state["samples"] and ProjectedSamples(**state["samples"])
+    samples = state["samples"]
+    group.samples = samples and ProjectedSamples(
+        **{name: value.to(group.device) for name, value in samples.items()}
+    )

@@ -58,10 +58,11 @@ def share_of_distance(
     Features cost more than everything else of a step together. The arguments are those of the
     distance, the share in (0, 1], what draws it, and the features' precision.
     """
-    part = torch.arange(len(images), device=images.device)
-    if share < 1:
-        order = torch.randperm(len(images), generator=random, device=random.device)
-        part = order[: max(round(share * len(images)), 1)]
+    if share == 1:
+        with autocast(images.device, precision):
+            return distance(images, targets, masks)
+    order = torch.randperm(len(images), generator=random, device=random.device)
+    part = order[: max(round(share * len(images)), 1)]
     with autocast(images.device, precision):
         found = distance(images[part], targets[part], masks[part])
     return images.new_zeros(len(images)).index_add(0, part, found * len(images) / len(part))

@@ -205,6 +205,10 @@ class ShapeNetworks(nn.Module):
         """Light (B, 4) in [-1, 1]: ambient, diffuse, direction x and y."""
         return self.light_net(images)
 
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Depth, albedo, view and light, as above."""
+        return self.depth(images), self.albedo(images), self.view(images), self.light(images)
+
 
 def _width(size: int, config: NetworkConfig) -> int:
     """Channels of the first layers; the paper's unless configured."""

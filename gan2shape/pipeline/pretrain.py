@@ -55,7 +55,8 @@ def pretrain(
         on_checkpoint=on_checkpoint,
     )
     if peers.worst(int(not len(group.active())), group.device):
-        raise UserError(f"All images failed, the first because {group.failures[0]}.")
+        reason = next((reason for reason in group.failures if reason), "of another process")
+        raise UserError(f"All images of a process failed, the first because {reason}.")
     return trained(group)
 
 

@@ -7,13 +7,14 @@ has wrong is put right, and what the GAN cannot show is lost.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.pipeline.stylegan2.inversion import pictures, refine
+from gan2shape.pipeline.stylegan2.inversion import LatentSpace, measure_space, pictures, refine
 from gan2shape.schemas.config import InversionConfig, LatentConfig
 
 OBJECTS = 8
@@ -67,6 +68,10 @@ class Projector:
     """How the latents that the encoder proposes are optimised, if they are."""
     precision: str = "auto"
 
+    @cached_property
+    def _space(self) -> LatentSpace:
+        return measure_space(self.gan)
+
     def __call__(self, renderings: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
         """What the GAN makes of K renderings each of B objects: (B, K, 3, S, S) in [-1, 1].
 
@@ -87,8 +92,10 @@ class Projector:
             anchors = pictures(self.gan.generator, latents, size)
             offset = latent_offset(self.encoder, mapping, self.options, flat, anchors, place)
             proposed = latents[place] + offset
-            made = pictures(self.gan.generator, proposed, size)
-        if self.refinement is not None:
+        if self.refinement is None:
+            with torch.no_grad(), autocast(flat.device, self.precision):
+                made = pictures(self.gan.generator, proposed, size)
+        else:
             made = refine(
                 self.gan,
                 flat,
@@ -96,6 +103,7 @@ class Projector:
                 self.refinement,
                 masks=masks.flatten(0, 1),
                 precision=self.precision,
+                space=self._space,
             ).images
         return made.unflatten(0, (len(latents), count))
 

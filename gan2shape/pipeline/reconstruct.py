@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline import steps
-from gan2shape.pipeline.group import Group, Targets, new_group
+from gan2shape.pipeline.group import AT_ONCE, Group, Targets, new_group
 from gan2shape.pipeline.losses import PerceptualLoss, masked_l1
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained
@@ -99,10 +99,17 @@ def shapes_of(group: Group, clock: dict[str, float]) -> Shapes:
     """Read the shapes off the group's networks and render every input once more."""
     targets, estimate = group.targets, steps.Estimate(group)
     shapes, view, light = estimate.shapes, estimate.view, estimate.light
-    rendering = steps.render(group, shapes, view, light)
-    masks = group.loss_masks(torch.arange(len(view), device=group.device)) * rendering.mask
+    seen = [
+        steps.render(group, shapes[part], view[part], light[part])
+        for part in torch.arange(len(view), device=group.device).split(AT_ONCE)
+    ]
+    image, covered = (
+        torch.cat(parts) for parts in zip(*((each.image, each.mask) for each in seen), strict=True)
+    )
+    masks = group.loss_masks(torch.arange(len(view), device=group.device)) * covered
     with autocast(group.device, group.config.precision):
-        perceptual = group.perceptual(rendering.image, targets.images, masks).float()
+        parts = (values.split(AT_ONCE) for values in (image, targets.images, masks))
+        perceptual = torch.cat([group.perceptual(*part) for part in zip(*parts, strict=True)])
     latents = targets.latents
     if latents is None:
         size = (len(view), group.gan.generator.style_dim)
@@ -111,15 +118,15 @@ def shapes_of(group: Group, clock: dict[str, float]) -> Shapes:
         depth=shapes.depth,
         albedo=shapes.albedo,
         normal=shapes.normals,
-        mask=rendering.mask * targets.masks,
+        mask=covered * targets.masks,
         view=view,
         light=light,
         latent=latents.clone(),
-        reconstruction=rendering.image.clamp(-1, 1),
+        reconstruction=image.clamp(-1, 1),
         failures=list(group.failures),
         losses={
-            "photometric": masked_l1(rendering.image, targets.images, masks),
-            "perceptual": perceptual,
+            "photometric": masked_l1(image, targets.images, masks),
+            "perceptual": perceptual.float(),
         },
         seconds=clock,
     )

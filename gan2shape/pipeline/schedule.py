@@ -67,10 +67,11 @@ def cycle_steps(config: RunConfig, number: int, count: int) -> list[Step]:
         _applies(when, number) for when in (options.symmetry_step1, options.symmetry_step3)
     )
     albedo = partial(_albedo, iterations=cycle.step1, symmetric=flip1)
+    project = partial(_project, iterations=cycle.step2, objects=cycle.background < 1)
     shape = partial(_shape, iterations=cycle.step3, symmetric=flip3, background=cycle.background)
     return [
         Step(f"{label}, albedo", "step1", albedo),
-        Step(f"{label}, projection", "step2", partial(_project, iterations=cycle.step2)),
+        Step(f"{label}, projection", "step2", project),
         *(
             [Step(f"{label}, views", "views", partial(_views, iterations=cycle.views))]
             if cycle.views
@@ -106,7 +107,7 @@ def run_schedule(
         clock = dict(state["seconds"])
         done_steps, done_iterations = state["steps"], state["iterations"]
     for number, step in enumerate(schedule[done_steps:], done_steps):
-        if group.peers.worst(int(not len(group.active())), group.device):
+        if group.peers.worst(int(not group.alive), group.device):
             break
         losses: list[Tensor] = []
 
@@ -154,9 +155,11 @@ def _albedo(
     steps.fit_albedo(group, iterations, symmetric, on_iteration)
 
 
-def _project(group: Group, on_iteration: steps.OnIteration, *, iterations: int) -> None:
+def _project(
+    group: Group, on_iteration: steps.OnIteration, *, iterations: int, objects: bool
+) -> None:
     steps.fit_encoder(group, iterations, on_iteration)
-    steps.collect_samples(group)
+    steps.collect_samples(group, objects)
     if group.config.optimization.calibration:
         calibrate_turns(group, group.config.optimization.calibration)
 
@@ -174,6 +177,7 @@ def _shape(
     background: float,
 ) -> None:
     steps.fit_shape(group, iterations, symmetric, background, on_iteration)
+    group.samples = None  # the next cycle makes its own
 
 
 def _applies(when: When, cycle: int) -> bool:

@@ -12,21 +12,20 @@ from torch import Tensor
 from gan2shape.pipeline import projection
 from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.geometry import smoothness
-from gan2shape.pipeline.group import Group, ProjectedSamples
+from gan2shape.pipeline.group import AT_ONCE, Group, ProjectedSamples
 from gan2shape.pipeline.losses import masked_l1, share_of_distance
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
-from gan2shape.pipeline.render import Rendering
+from gan2shape.pipeline.render import Rendering, warp
 from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
-from gan2shape.pipeline.textures import paint
+from gan2shape.pipeline.textures import on_shapes, paint
 from gan2shape.pipeline.updates import adam, countdown, update
 
 OnIteration = Callable[[Tensor], None]
 """Called after every iteration with its mean loss (a detached scalar)."""
 
 GRADIENT_LIMIT = 5.0
-ESTIMATE_BATCH = 64
 MEAN_VIEW_ERRORS = 2.0
 """Standard errors of the prior's mean that the mean view of some inputs may be away from it."""
 
@@ -87,8 +86,11 @@ def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> Non
 
 
 @torch.no_grad()
-def collect_samples(group: Group) -> None:
-    """The projected samples of step 2; an image whose samples are all alike fails as collapsed."""
+def collect_samples(group: Group, objects: bool = True) -> None:
+    """The projected samples of step 2; an image whose samples are all alike fails as collapsed.
+
+    Without `objects` all that samples show counts as such: enough where the background weighs 1.
+    """
     options = group.config.optimization
     estimate = Estimate(group)
     count, size = len(group.failures), group.camera.size
@@ -96,7 +98,7 @@ def collect_samples(group: Group) -> None:
     samples = ProjectedSamples(
         images=torch.zeros(*shape, 3, size, size, dtype=torch.float16, device=group.device),
         masks=torch.zeros(*shape, size, size, dtype=torch.bool, device=group.device),
-        objects=torch.zeros(*shape, size, size, dtype=torch.bool, device=group.device),
+        objects=torch.ones(*shape, size, size, dtype=torch.bool, device=group.device),
         turns=torch.zeros(*shape, 6, device=group.device),
     )
     for image in group.active().tolist():
@@ -110,7 +112,8 @@ def collect_samples(group: Group) -> None:
             projected = projected.clamp(-1, 1)
             samples.images[image, chunk] = projected.half()
             samples.masks[image, chunk] = pseudo.mask.bool()
-            samples.objects[image, chunk] = group.objects(projected)
+            if objects:
+                samples.objects[image, chunk] = group.objects(projected)
             samples.turns[image, chunk] = views - estimate.view[image]
             spread[0] += _spread(projected)
             spread[1] += _spread(pseudo.image)
@@ -211,21 +214,17 @@ class Estimate:
     @torch.no_grad()
     def __init__(self, group: Group) -> None:
         self.group = group
-        networks = group.networks
         with autocast(group.device, group.config.precision):
-            found = [
-                (
-                    networks.depth(part),
-                    networks.albedo(part),
-                    networks.view(part),
-                    networks.light(part),
-                )
-                for part in group.targets.images.split(ESTIMATE_BATCH)
-            ]
+            found = [group.networks.look(part) for part in group.targets.images.split(AT_ONCE)]
         depth, albedo, self.view, self.light = (
             torch.cat(parts) for parts in zip(*found, strict=True)
         )
         self.shapes = Canonical.of(depth, albedo, group.camera)
+
+    @property
+    def _parts(self) -> tuple[Tensor, ...]:
+        """Numbers of targets, some at a time."""
+        return torch.arange(len(self.view), device=self.view.device).split(AT_ONCE)
 
     @cached_property
     def painted(self) -> Canonical:
@@ -233,7 +232,6 @@ class Estimate:
         if self.group.config.optimization.pseudo_albedo == "network":
             return self.shapes
         group = self.group
-        parts = torch.arange(len(self.view), device=self.view.device).split(ESTIMATE_BATCH)
         albedos = [
             paint(
                 self.shapes[part],
@@ -244,9 +242,19 @@ class Estimate:
                 group.camera,
                 group.config.renderer,
             ).albedo
-            for part in parts
+            for part in self._parts
         ]
         return replace(self.shapes, albedo=torch.cat(albedos))
+
+    @cached_property
+    def objects(self) -> Tensor:
+        """Where the inputs' masks lie on the shapes, (N, 1, S, S)."""
+        masks = self.group.targets.masks[:, None]
+        found = [
+            on_shapes(self.shapes[part], self.view[part], masks[part], self.group.camera)
+            for part in self._parts
+        ]
+        return torch.cat(found)
 
     @torch.no_grad()
     def pseudo_samples(self, index: Tensor) -> tuple[Rendering, Tensor]:
@@ -254,7 +262,12 @@ class Estimate:
         group = self.group
         views = sample_views(len(index), group.config.view_prior, group.random)
         lights = sample_lights(self.light[index], group.config.light_prior, group.random)
-        return render(group, self.painted[index], views, lights), views
+        seen = render(group, self.painted[index], views, lights)
+        if group.config.mask == "given":  # nothing was fitted to what lies outside
+            depth, objects = self.shapes.depth[index], self.objects[index]
+            inside = warp(objects, depth, views, group.camera, group.config.renderer).image[:, 0]
+            seen = replace(seen, mask=seen.mask * (inside > 0.5))
+        return seen, views
 
 
 def _reconstruction_loss(
@@ -301,7 +314,7 @@ def _samples(group: Group) -> ProjectedSamples:
 def _draw_samples(group: Group) -> tuple[Tensor, Tensor]:
     """Some targets (B,) and, for each, the numbers of some of its projected samples (B, K)."""
     options = group.config.optimization
-    index = group.draw(min(options.images_per_batch, len(group.active())))
+    index = group.draw(min(options.images_per_batch, group.alive))
     picks = torch.randint(
         options.projected_samples,
         (len(index), max(options.batch // len(index), 1)),
@@ -348,7 +361,7 @@ def _view_error(group: Group, view: Tensor, turns: Tensor) -> Tensor:
 
 def _batch(group: Group) -> int:
     """Inputs in one iteration of the steps that see nothing but inputs."""
-    return min(group.config.optimization.batch, len(group.active()))
+    return min(group.config.optimization.batch, group.alive)
 
 
 def _spread(images: Tensor) -> float:

@@ -53,19 +53,34 @@ def paint(
     gain = ((images + 1 + DARKEST) / (rendering.image + 1 + DARKEST)).clamp(*GAIN)
     # The outline's own pixels mix object and background.
     inside = -functional.max_pool2d(-(masks * rendering.mask)[:, None], 3, 1, padding=1)
-    points = transform(unproject(shapes.depth, camera), view, camera)
-    grid = project(points, camera) / (camera.size - 1) * 2 - 1
-    found = functional.grid_sample(
-        torch.cat([gain, inside, rendering.depth[:, None]], 1), grid, align_corners=True
-    )
+    maps = torch.cat([gain, inside, rendering.depth[:, None]], 1)
+    found, distance = _sampled(shapes, view, maps, camera)
     gain, weight, front = found[:, :3], found[:, 3:4], found[:, 4:5]
     facing = torch.einsum("bj,bvuj->bvu", rotation_matrix(view[:, :3])[:, 2], shapes.normals)
     weight = weight * ((facing - GRAZING) / (FACING - GRAZING)).clamp(0, 1)[:, None]
-    weight = weight * (points[..., 2][:, None] - front < HIDDEN)
+    weight = weight * (distance - front < HIDDEN)
     mirrored = (1 - weight) * weight.flip(-1)
     total = weight + mirrored + PRIOR
     gain = (weight * gain + mirrored * gain.flip(-1) + PRIOR) / total
     return replace(shapes, albedo=(shapes.albedo / 2 + 0.5).mul(gain).clamp(0, 1) * 2 - 1)
+
+
+@torch.no_grad()
+def on_shapes(shapes: Canonical, view: Tensor, maps: Tensor, camera: Camera) -> Tensor:
+    """What maps (B, C, S, S) of inputs hold at the points of their shapes, hidden ones too.
+
+    (B, C, S, S) in the canonical frame; 0 at points outside of the input.
+    """
+    return _sampled(shapes, view, maps, camera)[0]
+
+
+def _sampled(
+    shapes: Canonical, view: Tensor, maps: Tensor, camera: Camera
+) -> tuple[Tensor, Tensor]:
+    """That, and how far away the points are in the views (B, 6), (B, 1, S, S)."""
+    points = transform(unproject(shapes.depth, camera), view, camera)
+    grid = project(points, camera) / (camera.size - 1) * 2 - 1
+    return functional.grid_sample(maps, grid, align_corners=True), points[..., 2][:, None]
 
 
 def painted_albedo(

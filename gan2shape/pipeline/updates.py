@@ -22,10 +22,10 @@ def update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: 
     A loss that is not finite ends its image; the step is left out, since gradients would carry
     the damage to the other images of the group, and by all peers alike.
     """
-    finite = torch.isfinite(loss)
-    for bad in index[~finite].tolist():
-        group.fail(bad, "its loss is not finite")
-    verdict = _DONE if not len(group.active()) else _SKIP if not finite.all() else _GO
+    bad = index[~torch.isfinite(loss)].tolist()
+    for image in bad:
+        group.fail(image, "its loss is not finite")
+    verdict = _DONE if not group.alive else _SKIP if bad else _GO
     verdict = group.peers.worst(verdict, group.device)
     if verdict == _DONE:
         raise AllFailedError

@@ -15,6 +15,7 @@ from gan2shape.schemas.config import (
     RunConfig,
     Settings,
     ViewPriorConfig,
+    first_problem,
 )
 
 Positive = Annotated[int, Field(gt=0)]
@@ -137,8 +138,4 @@ def baseline_config(values: dict[str, Any]) -> AnyBaseline:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        message = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-        message = message.removeprefix("Value error, ")
-        raise ConfigError(f"Baseline: {where + ': ' if where else ''}{message}.") from error
+        raise ConfigError(f"Baseline: {first_problem(error, below=1)}.") from error

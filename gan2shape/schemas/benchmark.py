@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from gan2shape.schemas.baseline_training import baseline_config, finetune_settings
-from gan2shape.schemas.config import ConfigError, RunConfig, Settings, load_config
+from gan2shape.schemas.config import ConfigError, RunConfig, Settings, first_problem, load_config
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -89,10 +89,7 @@ def load_recipe(text: str, name: str, source: str) -> Recipe:
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(f"{source} holds no recipe {name!r} as 'key: value' lines.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([name, *map(str, first["loc"])])
-        problem = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"{source}: {where}: {problem.removeprefix('Value error, ')}.") from error
+        raise ConfigError(f"{source}: {name}.{first_problem(error)}.") from error
     for method in ("supervised", "unsup3d"):
         baseline_config({"method": method} | getattr(recipe, method))
     for stage in (recipe.finetune, recipe.teach):

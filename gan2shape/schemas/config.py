@@ -287,7 +287,10 @@ def load_config(
     if str(preset) in preset_names():
         text = (resources.files("gan2shape.schemas") / "presets" / f"{preset}.yaml").read_text()
     elif Path(preset).is_file():
-        text = Path(preset).read_text()
+        try:
+            text = Path(preset).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{preset} cannot be read as a text file of settings.") from error
     else:
         known = ", ".join(preset_names())
         raise ConfigError(
@@ -341,7 +344,13 @@ def _validated(model: type[_Model], tree: dict[str, Any], source: str | Path) ->
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        problem = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"{source}: {where}: {problem}.") from error
+        raise ConfigError(f"{source}: {first_problem(error)}.") from error
+
+
+def first_problem(error: ValidationError, below: int = 0) -> str:
+    """The setting that is wrong, by its keys from the level `below` on, and why."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][below:])
+    why = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+    why = why.removeprefix("Value error, ")
+    return f"{where}: {why}" if where else why

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from gan2shape.schemas.config import ConfigError, Settings
+from gan2shape.schemas.config import ConfigError, Settings, first_problem
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -117,8 +117,4 @@ def training_config(values: dict[str, Any]) -> GanTrainingConfig:
     try:
         return GanTrainingConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-        message = message.removeprefix("Value error, ")
-        raise ConfigError(f"GAN training: {where + ': ' if where else ''}{message}.") from error
+        raise ConfigError(f"GAN training: {first_problem(error)}.") from error

@@ -6,6 +6,8 @@ Its numbers depend on the images, ids and seed alone, so that runs can be compar
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from tests.networks import tiny_networks
 
 SIZE = 32
 LATENT = 8
+MORTAL = "GAN2SHAPE_TEST_MORTAL"
 BAD = "collapse"
 """An image with this in its id fails in the stand-in's optimisation."""
 
@@ -139,6 +142,14 @@ def make_suicidal_engine() -> Engine:
 
 
 @lru_cache(maxsize=1)
+def make_mortal_engine() -> Engine:
+    """An engine that kills its process after a checkpoint of image 2, if the file that `MORTAL`
+    names is not there yet.
+    """
+    return _changed(reconstruct=_die_once)
+
+
+@lru_cache(maxsize=1)
 def make_broken_engine() -> Engine:
     """An engine whose optimisation raises for the group that holds image 3."""
     return _changed(reconstruct=_raise)
@@ -149,12 +160,21 @@ def _changed(reconstruct: Callable[..., Any]) -> Engine:
 
 
 def _die(targets: Any, *args: Any, **options: Any) -> Any:
-    import os
-    import signal
-
     if "img3" in targets.ids:
         os.kill(os.getpid(), signal.SIGKILL)
     return reconstruct(targets, *args, **options)
+
+
+def _die_once(targets: Any, *args: Any, on_checkpoint: Any, **options: Any) -> Any:
+    marker = Path(os.environ[MORTAL])
+
+    def checkpoint(state: Any) -> None:
+        on_checkpoint(state)
+        if "img2" in targets.ids and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return reconstruct(targets, *args, on_checkpoint=checkpoint, **options)
 
 
 def _raise(targets: Any, *args: Any, **options: Any) -> Any:

@@ -20,7 +20,7 @@ from gan2shape.jobs.benchmark import experiments, manipulations
 from gan2shape.jobs.benchmark.plan import HeadSet
 from gan2shape.jobs.benchmark.record import Bench, Record
 from gan2shape.jobs.benchmark_views import identity as identities
-from gan2shape.jobs.benchmark_views import scoring
+from gan2shape.jobs.benchmark_views import scoring, tools
 from gan2shape.jobs.benchmark_views.identity import IdentityBudget, load_identity
 from gan2shape.jobs.benchmark_views.relighting import relighting
 from gan2shape.jobs.benchmark_views.rotation import rotation
@@ -38,7 +38,7 @@ from gan2shape.pipeline.synthetic.model import HeadModel, load_head_model
 from gan2shape.pipeline.synthetic.variations import Studio
 from gan2shape.schemas.config import load_config
 from gan2shape.schemas.errors import UserError
-from tests.jobs.benchmark.tiny import CPU, quiet
+from tests.jobs.benchmark.tiny import quiet
 from tests.networks import lpips_weights, tiny_networks
 
 SIZE, STYLE = 32, 8
@@ -77,6 +77,7 @@ def small() -> Any:
         for function in (turning.yaw_direction, turning.light_directions):
             patch.setattr(function, "__defaults__", (40,))
         patch.setattr(scoring, "PART", 3)
+        patch.setattr(tools, "REFINEMENT", tools.REFINEMENT.model_copy(update={"iterations": 3}))
         yield
     torch.set_num_threads(threads)
 
@@ -361,12 +362,12 @@ def test_a_benchmark_has_them_as_parts_and_sections(
     bench = Bench(tmp_path, Record({}, heads, heads, gan, None, str(tmp_path / "cache")))
     notes: list[str] = []
     turning_part = experiments.EXPERIMENTS[0]
-    turning_part.make(bench, CPU, quiet(notes))
+    turning_part.make(bench, quiet(notes))
     assert notes == ["rotation is left out: it needs row 6 or 10, finished"]
     assert turning_part.section(bench) is None
     shutil.copytree(given.run, bench.row("06-gan2shape"))
     for part in experiments.EXPERIMENTS:
-        part.make(bench, CPU, quiet(notes))
+        part.make(bench, quiet(notes))
     assert len(notes) == 1
     turned, relit = (part.section(bench) for part in experiments.EXPERIMENTS)
     assert turned is not None
@@ -385,7 +386,7 @@ def test_a_benchmark_has_them_as_parts_and_sections(
     monkeypatch.setattr(scoring, "_score_part", refused)
     given.networks.rename(given.networks.with_suffix(".away"))
     try:
-        turning_part.make(bench, CPU, quiet(notes))
+        turning_part.make(bench, quiet(notes))
     finally:
         given.networks.with_suffix(".away").rename(given.networks)
     assert "the networks of" in notes[-1]

@@ -117,10 +117,24 @@ def assert_gone(pid: int) -> None:
 def test_a_scheduler_that_is_not_there(monkeypatch):
     monkeypatch.setattr("gan2shape.jobs.cluster.CONNECT_SECONDS", 1)
     answer = "No Dask scheduler answers at 'tcp://127"
-    with pytest.raises(ClusterError, match=answer), remote_client("tcp://127.0.0.1:1"):
+    with pytest.raises(ClusterError, match=answer), remote_client("tcp://127.0.0.1:1", print):
         pass
-    with pytest.raises(ClusterError, match="No Dask scheduler"), remote_client("nonsense://x"):
+    with (
+        pytest.raises(ClusterError, match="No Dask scheduler"),
+        remote_client("nonsense://x", print),
+    ):
         pass
+
+
+def test_a_scheduler_without_workers_is_pointed_out():
+    from distributed import LocalCluster
+
+    told: list[str] = []
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        remote_client(cluster.scheduler_address, told.append),
+    ):
+        assert "which has no workers yet: start some with 'dask worker" in told[0]
 
 
 def test_an_existing_scheduler(tmp_path):
@@ -135,8 +149,10 @@ def test_an_existing_scheduler(tmp_path):
         outcome = execute(run, there, make_engine=standin.make_broken_engine)
         assert outcome.shard_errors == {1: "RuntimeError: a bug in the pipeline"}
         assert outcome.status.shards_done == 1
-        outcome = execute(run, there, make_engine=standin.make_engine)
+        told: list[str] = []
+        outcome = execute(run, there, on_workers=told.append, make_engine=standin.make_engine)
         assert outcome.status.complete
+        assert told == [f"the 1 worker of {cluster.scheduler_address}"]
 
         other = make_run(tmp_path / "other", 4)
         (tmp_path / "other" / "gan.bin").write_bytes(b"changed")

@@ -301,15 +301,6 @@ def trained(tmp_path_factory) -> Path:
     return train(request(write_images(place / "images", 8), place / "out", images=8))
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["train"], ["sample"], ["score"], ["turn"], ["convert"], ["info"]]
-)
-def test_help_has_examples(command, words):
-    code, printed, _ = command(*words, "--help")
-    assert code == 0
-    assert "Example" in printed or not words
-
-
 def test_train_command(command, folder, tmp_path):
     out = tmp_path / "out"
     options = [*TINY, "--batch", 4, "--images", 8, "--threads", 1, "--device", "cpu"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,8 @@ import torch
 
 import gan2shape.pipeline.steps as steps
 from gan2shape.cli import INTERRUPTED, main
+from gan2shape.jobs import training_set
+from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.pretrain import Request, pretrain
 from gan2shape.jobs.processes import plan_processes
 from gan2shape.pipeline.pretrained import load_pretrained
@@ -109,12 +113,53 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     assert len(steps_logged) == len(set(steps_logged)) == 9
 
 
-def test_processes_share_the_images_and_agree(whole: Path, tmp_path: Path) -> None:
+def test_processes_share_the_images_and_agree(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoints, "clear", lambda self: None)
     path, _ = run(request(tmp_path / "two", devices=("cpu", "cpu")))
     networks = load_pretrained(path)
     assert all(bool(torch.isfinite(value).all()) for value in networks.parameters.values())
+    first, second = (
+        torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)["state"]["group"]
+        for file in sorted(path.parent.glob("checkpoints/process-*/state-*.ckpt"))
+    )
+    for part in ("networks", "encoder"):
+        assert all(value.equal(second[part][name]) for name, value in first[part].items())
     alone = load_pretrained(whole / "networks.safetensors").parameters
     assert any(not value.equal(alone[name]) for name, value in networks.parameters.items())
+
+
+def test_latents_of_all_images_come_from_one_file(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [file.stem for file in sorted((HEADS / "image").iterdir())][:2]
+    torch.save({name: torch.randn(256) for name in names}, tmp_path / "latents.pt")
+
+    def no_inversion(*args: Any, **options: Any) -> None:
+        raise AssertionError("latents were given")
+
+    monkeypatch.setattr(training_set, "invert", no_inversion)
+    asked = request(tmp_path / "given", latents=str(tmp_path / "latents.pt"), limit=2)
+    path, _ = run(asked)
+    assert load_pretrained(path).networks.width == 8
+    with pytest.raises(UserError, match="holds a training with other latents"):
+        run(replace(asked, latents=None))
+
+
+def test_a_process_that_dies_ends_the_one_that_waits_for_it() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.jobs.peers_standin"],
+        cwd=HEADS.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.strip().endswith(
+        "Process 1 (cpu) ended early; its message is above. Give the same command to go on."
+    )
 
 
 def test_training_goes_on_from_networks(whole: Path, tmp_path: Path) -> None:

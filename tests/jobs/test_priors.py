@@ -94,6 +94,7 @@ def test_it_leaves_priors_that_settings_take(whole: Path) -> None:
     assert rounds[-1]["view_std"] == tree["view_prior"]["std"]
     assert sorted(path.name for path in whole.iterdir()) == [
         ".lock",
+        "checkpoints",
         "priors.html",
         "priors.yaml",
         "rounds.json",
@@ -144,6 +145,15 @@ def test_an_interrupted_estimation_ends_as_if_it_had_not_been(
     assert "going on after 8 steps" in notes
     assert (out / "priors.yaml").read_bytes() == (whole / "priors.yaml").read_bytes()
     assert (out / "rounds.json").read_bytes() == (whole / "rounds.json").read_bytes()
+
+
+def test_more_rounds_go_on_where_fewer_ended(heads: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "priors"
+    _, notes = run(request(heads, out, rounds=1))
+    assert "more --rounds" in notes[-1]
+    tree, notes = run(request(heads, out))
+    assert any("going on after" in note for note in notes)
+    assert tree == yaml.safe_load((whole / "priors.yaml").read_text())
 
 
 def test_a_finished_estimation_is_left_alone(heads: Path, whole: Path) -> None:

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from gan2shape.jobs import charts, pictures, store
 from gan2shape.jobs.comparison import notes, table_rows
-from gan2shape.jobs.report import summary_table, write_report
+from gan2shape.jobs.page import page as page_of
+from gan2shape.jobs.report import write_report
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.summary import summarise
 from gan2shape.pipeline.camera import Camera
@@ -205,7 +206,7 @@ def test_counts_timings_and_memory(tmp_path: Path) -> None:
 
 def test_the_page_stands_alone_and_escapes_what_it_shows(tmp_path: Path) -> None:
     given = Given(failed=(1,), names=("a<b>", "b", "c", "d&e", "f"))
-    page = write_report([build(tmp_path, given)]).read_text()
+    page = write_report([build(tmp_path, given)])[0].read_text()
     assert page.lstrip().lower().startswith("<!doctype html>")
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
@@ -224,7 +225,7 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(tmp_path: Path) -> None
 def test_all_that_a_run_started_from_is_named(tmp_path: Path) -> None:
     networks = store.Weights("/far/networks.safetensors", "cd34" * 16)
     run = build(tmp_path, Given(networks=networks, priors="/far/priors.yaml"))
-    page = write_report([run]).read_text()
+    page = write_report([run])[0].read_text()
     assert "· GAN <code" in page
     assert f'· networks <code title="{networks.sha256}">cd34cd34cd34</code> · priors' in page
     assert f"<dt>Networks</dt><dd>/far/networks.safetensors (SHA-256 {networks.sha256})" in page
@@ -233,7 +234,7 @@ def test_all_that_a_run_started_from_is_named(tmp_path: Path) -> None:
     assert [line["networks_sha256"] for line in csv.DictReader(io.StringIO(text))][-1] == (
         networks.sha256
     )
-    plain = write_report([build(tmp_path / "plain", Given())]).read_text()
+    plain = write_report([build(tmp_path / "plain", Given())])[0].read_text()
     assert "Networks</dt>" not in plain
     assert "Priors</dt>" not in plain
     assert "· priors" not in plain
@@ -267,7 +268,7 @@ def test_large_runs_show_best_median_worst_and_the_first(tmp_path: Path) -> None
     assert chosen[0].row == mad.argmin()
     assert chosen[1].row == np.argsort(mad)[4]
     assert chosen[2].row == mad.argmax()
-    page = write_report([summary.run.path], tmp_path / "out", limit=4).read_text()
+    page = page_of([summary], limit=4)
     assert "then the first other of 9 reconstructed images" in page
 
 
@@ -283,14 +284,15 @@ def test_runs_on_the_same_images_share_trivial_rows(tmp_path: Path) -> None:
     rows = table_rows(summarise(runs))
     assert [row.name for row in rows][4:] == ["Constant depth (c)", "Average true depth (c)", "c"]
     assert rows[6].reference is rows[4].method
-    page = write_report(runs)
+    page, _ = write_report(runs)
     assert page == tmp_path / "a" / "report" / "comparison" / "index.html"
     assert "a, b and c" in page.read_text()
 
 
 def test_tables_hold_the_numbers(tmp_path: Path) -> None:
     run = build(tmp_path, Given(relief=1.5, failed=(1,)))
-    folder = write_report([run]).parent
+    index, table = write_report([run])
+    folder = index.parent
     assert folder == run / "report"
     [summary] = summarise([run])
     lines = list(csv.DictReader(io.StringIO((folder / "report.csv").read_text())))
@@ -305,7 +307,7 @@ def test_tables_hold_the_numbers(tmp_path: Path) -> None:
     assert f"{found.mean:.1f} ± {found.std:.1f}" in text
     assert "- 1 x is <not> an image." in text
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(summary_table([run]))
+    console.print(table)
     shown = console.export_text()
     assert f"{found.mean:.1f} ± {found.std:.1f}" in shown
     assert max(map(len, shown.splitlines())) <= 80
@@ -313,7 +315,7 @@ def test_tables_hold_the_numbers(tmp_path: Path) -> None:
 
 def test_without_ground_truth(tmp_path: Path) -> None:
     run = build(tmp_path, Given(truth=False))
-    page = write_report([run]).read_text()
+    page = write_report([run])[0].read_text()
     assert "No ground-truth depth came with these images" in page
     assert "True shape" not in page
     assert "0.2500" in page  # the photometric loss
@@ -326,16 +328,16 @@ def test_ground_truth_that_is_gone_is_said_and_not_guessed(tmp_path: Path) -> No
     assert summary.trivial == ()
     assert any("trivial rows are missing" in note for note in notes([summary]))
     assert summary.method.spread("side") is not None
-    assert "Constant depth" not in write_report([run]).read_text()
+    assert "Constant depth" not in write_report([run])[0].read_text()
 
 
 @pytest.mark.parametrize("given", [Given(committed=0), Given(failed=(0, 1, 2, 3, 4))])
 def test_a_run_without_results_still_has_a_report(tmp_path: Path, given: Given) -> None:
     run = build(tmp_path, given)
-    page = write_report([run]).read_text()
+    index, _ = write_report([run])
+    page = index.read_text()
     assert ("5 failed" in page) == bool(given.failed)
     assert ("5 of 5 images are not done yet" in page) == (given.committed == 0)
-    summary_table([run])
 
 
 def test_missing_rotation_is_pointed_out(tmp_path: Path) -> None:
@@ -352,7 +354,7 @@ def test_a_picture_that_is_gone_leaves_a_gap(tmp_path: Path) -> None:
     [summary] = summarise([run])
     entries = list(pictures.gallery(summary, pictures.choose(summary)))
     assert [entry.pictures["input"] is None for entry in entries] == [i == 1 for i in range(5)]
-    assert "not<br>available" in write_report([run]).read_text()
+    assert "not<br>available" in write_report([run])[0].read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 
 from gan2shape.jobs import store
-from gan2shape.jobs.progress import read_all
 from gan2shape.jobs.runs import Execution, Request, execute, prepare
 from gan2shape.jobs.shard import run_shard
 from gan2shape.jobs.status import run_status
@@ -52,26 +48,12 @@ def reference(tmp_path_factory) -> np.ndarray:
     return result
 
 
-def test_a_worker_killed_in_mid_shard_and_a_corrupt_image(tmp_path, reference):
-    run = make_run(tmp_path, 6, standin.tiny_config(0.1))
+def test_a_worker_killed_in_mid_shard_and_a_corrupt_image(tmp_path, reference, monkeypatch):
+    run = make_run(tmp_path, 6)
     (tmp_path / "images" / "img5.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
-    killed = []
-
-    def kill_one() -> None:
-        while not killed:
-            for item in read_all(run.path):
-                if item.fraction > 0.35 and item.pid != os.getpid():
-                    killed.append(item)
-                    os.kill(item.pid, signal.SIGKILL)
-                    return
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill_one, daemon=True)
-    killer.start()
-    outcome = go(run)
-    killer.join(5)
-
-    assert killed
+    monkeypatch.setenv(standin.MORTAL, str(tmp_path / "killed"))
+    outcome = go(run, make_engine=standin.make_mortal_engine)
+    assert (tmp_path / "killed").exists()
     assert outcome.status.complete
     assert not outcome.shard_errors
     assert outcome.status.images_failed == 1
@@ -85,12 +67,13 @@ def test_a_worker_killed_in_mid_shard_and_a_corrupt_image(tmp_path, reference):
 
 def test_a_shard_that_always_kills_its_worker_is_reported_and_can_be_redone(tmp_path, reference):
     run = make_run(tmp_path, 6)
-    outcome = go(run, make_engine=standin.make_suicidal_engine)
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+        outcome = go(run, make_engine=standin.make_suicidal_engine)
     assert set(outcome.shard_errors) == {1}, outcome.shard_errors
     assert "died" in outcome.shard_errors[1]
     assert outcome.status.shards_done == 2
     assert run_status(run.path).images_left == 2
 
-    outcome = go(run)
-    assert outcome.status.complete
+    assert run_shard(run.path, 1, "cpu", standin.make_engine).fatal is None
+    assert run_status(run.path).complete
     np.testing.assert_array_equal(depth(run), reference)

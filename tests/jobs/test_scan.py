@@ -73,6 +73,7 @@ def test_glob_reaches_sub_folders_and_ids_stay_unique(tmp_path):
         (["/d/a.png", "/d/b.png"], ["a", "b"]),
         (["/d/a.png", "/d/a.jpg"], ["a.png", "a.jpg"]),
         (["/d/x/a.png", "/d/y/a.png", "/d/b.png"], ["x--a.png", "y--a.png", "b"]),
+        (["s3://d/x/a.png", "s3://d/y/a.png"], ["x--a.png", "y--a.png"]),
         (["/d/a/b.png", "/d/a--b.png", "/d/c/b.png"], ["a--b.png", "a--b", "c--b.png"]),
     ],
 )
@@ -83,6 +84,16 @@ def test_unique_ids(paths, expected):
 def test_ids_are_unique_even_when_longer_names_clash():
     paths = ["/d/x/a.png", "/d/x--a.png", "/d/x--a.png.jpg", "/d/y/a.png", "/d/y/x--a.png"]
     assert len(set(unique_ids(paths))) == len(paths)
+
+
+def test_a_mask_of_two_images_is_refused(tmp_path):
+    for folder in ("a", "b", "masks"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(b"")
+    pattern = str(tmp_path / "[ab]" / "*.png")
+    assert scan(pattern).ids == ("a--1.png", "b--1.png")
+    with pytest.raises(ScanError, match="has the name of 2 images, 1;"):
+        scan(pattern, masks=str(tmp_path / "masks"))
 
 
 def test_single_file(tmp_path):

@@ -245,11 +245,34 @@ def test_taken_directories_are_refused(run, tmp_path):
     store.check_free(tmp_path / "absent")
 
 
-def test_what_a_killed_creation_left_is_cleared(run):
+def test_what_a_killed_creation_left_is_cleared(run, tmp_path, monkeypatch):
     """Without run.yaml it never became a run."""
+    table = pq.read_table(run.path / "manifest.parquet")
+    path = tmp_path / "killed"
+
+    def killed(self: store.RunRecord) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.RunRecord, "dump", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.create_run(path, run.record, table)
+    assert (path / "arrays.zarr").is_dir()
+    made = store.create_run(path, run.record, table)
+    assert store.open_run(path).record == made.record
+    assert not (path / store.UNFINISHED).exists()
+
+
+def test_a_folder_that_only_looks_like_a_run_is_left_alone(run, tmp_path):
+    """As a run that has lost its record, or a folder of somebody's own checkpoints."""
+    mine = tmp_path / "mine" / "checkpoints" / "weights.pt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
     (run.path / "run.yaml").unlink()
-    store.check_free(run.path)
-    assert not run.path.exists()
+    for path in (tmp_path / "mine", run.path):
+        with pytest.raises(store.RunError, match="not empty"):
+            store.create_run(path, run.record, pq.read_table(run.path / "manifest.parquet"))
+    assert mine.read_text() == "mine"
 
 
 def test_absent_run(tmp_path):
@@ -258,12 +281,12 @@ def test_absent_run(tmp_path):
 
 
 def test_lock_keeps_a_second_command_out(run):
-    assert not store.is_locked(run.path)
-    with store.locked(run.path):
-        assert store.is_locked(run.path)
-        with pytest.raises(UserError, match="Another gan2shape"), store.locked(run.path):
-            pass
-    assert not store.is_locked(run.path)
+    with (
+        store.locked(run.path),
+        pytest.raises(UserError, match="Another gan2shape"),
+        store.locked(run.path),
+    ):
+        pass
     with store.locked(run.path):
         pass
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.stylegan2 import Gan, inversion, load_gan
+from gan2shape.pipeline.stylegan2 import Gan, load_gan
 from gan2shape.pipeline.stylegan2.inversion import invert, match_size, measure_space, refine
 from gan2shape.schemas.config import InversionConfig
 
@@ -20,11 +20,6 @@ def gan() -> Gan:
 def images(gan: Gan) -> Tensor:
     with torch.no_grad():
         return gan.generator(gan.generator.sample_latents(4, seed=77)).clamp(-1, 1).contiguous()
-
-
-@pytest.fixture(autouse=True)
-def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inversion, "START_SAMPLES", 16)
 
 
 def settings(iterations: int, batch: int = 4) -> InversionConfig:

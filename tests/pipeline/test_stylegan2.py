@@ -104,7 +104,7 @@ def test_mapping_equals_reference_and_can_be_taken_apart() -> None:
     torch.testing.assert_close(
         network.mapping(z), reference.mapping(z, dict(network.state_dict())), rtol=1e-9, atol=1e-9
     )
-    layers = list(network.mapping.layers)
+    layers = list(network.mapping)
     assert len(layers) == network.mapping_depth + 1
     tail = torch.nn.Sequential(*layers[1:])
     assert torch.equal(tail(layers[0](z)), network.mapping(z))

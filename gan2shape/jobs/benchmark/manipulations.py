@@ -28,7 +28,6 @@ from gan2shape.jobs.benchmark_views.scoring import result_files
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, Views, read_views
 from gan2shape.jobs.page import environment
 from gan2shape.jobs.pictures import data_uri
-from gan2shape.jobs.runs import Execution
 from gan2shape.schemas.assets import NETWORKS_FILE, asset_path
 
 FOLDER = "views"
@@ -87,7 +86,7 @@ def experiment(manipulation: Manipulation) -> Experiment:
     )
 
 
-def _make(manipulation: Manipulation, bench: Bench, execution: Execution, display: Display) -> None:
+def _make(manipulation: Manipulation, bench: Bench, display: Display) -> None:
     run = _shapes(bench)
     if run is None:
         rows = " or ".join(str(number) for number in sorted(SHAPES))

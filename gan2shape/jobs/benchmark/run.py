@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,7 +69,7 @@ def parts(plan: Plan, bench: Bench, execution: Execution, display: Display) -> l
     """Heads first, then what the rows need to be trained, the rows, and the experiments."""
     found = [
         Part(str(plan.heads), partial(_heads, bench.heads, plan.heads, display)),
-        Part(str(plan.train_heads), partial(_heads, bench.train_heads, plan.train_heads, display)),
+        Part(str(plan.train_heads), partial(_train_heads, plan, bench, display)),
         Part("average depth of the train heads", partial(_average, plan, bench, display)),
     ]
     needed: dict[str, Training] = {}
@@ -83,9 +84,16 @@ def parts(plan: Plan, bench: Bench, execution: Execution, display: Display) -> l
     for row in plan.rows:
         found.append(Part(str(row), partial(_row, row, plan, bench.out, execution, display)))
     for experiment in experiments.EXPERIMENTS:
-        do = partial(_experiment, experiment, bench.out, execution, display)
+        do = partial(_experiment, experiment, bench.out, display)
         found.append(Part(experiment.title, do))
     return found
+
+
+def _only_in(cache: Path) -> AbstractContextManager[None]:
+    """Hold the cache, which several benchmarks may share, while its heads are made."""
+    cache.mkdir(parents=True, exist_ok=True)
+    busy = f"Another benchmark makes the heads in {cache}; give the command again when it has."
+    return only_process(cache / LOCK, busy)
 
 
 def _heads(folder: Path, heads: HeadSet, display: Display) -> bool:
@@ -94,9 +102,14 @@ def _heads(folder: Path, heads: HeadSet, display: Display) -> bool:
         return make_heads(folder, heads, show)
 
 
+def _train_heads(plan: Plan, bench: Bench, display: Display) -> bool:
+    with _only_in(bench.cache):
+        return _heads(bench.train_heads, plan.train_heads, display)
+
+
 def _average(plan: Plan, bench: Bench, display: Display) -> bool:
     file = average_file(bench.cache, plan.train_heads)
-    with display.steps() as (show, _):
+    with _only_in(bench.cache), display.steps() as (show, _):
         return make_average(file, bench.train_heads, plan.train_heads, show)
 
 
@@ -114,6 +127,6 @@ def _row(row: Row, plan: Plan, out: Path, execution: Execution, display: Display
         return make_row(row, folder, bench.heads, networks, execution, plan.priors, show)
 
 
-def _experiment(experiment: Experiment, out: Path, execution: Execution, display: Display) -> bool:
-    experiment.make(open_bench(out), execution, display)
+def _experiment(experiment: Experiment, out: Path, display: Display) -> bool:
+    experiment.make(open_bench(out), display)
     return True

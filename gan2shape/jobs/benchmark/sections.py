@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from gan2shape.jobs.benchmark.display import Display
 from gan2shape.jobs.benchmark.record import Bench
-from gan2shape.jobs.runs import Execution
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Experiment:
 
     title: str
     """What its part is called while it goes on."""
-    make: Callable[[Bench, Execution, Display], None]
+    make: Callable[[Bench, Display], None]
     """Computes what is missing, in a folder of its own in the benchmark's; interrupted, it goes on
     when it is called again."""
     section: Callable[[Bench], Section | None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,11 @@ class Tools:
         """Those in the directory that belong to `made_of`."""
         return Checkpoints(self.out / CHECKPOINTS, plain_digest(made_of))
 
-    def project(self, pictures: Tensor, masks: Tensor, latents: Tensor) -> Tensor:
-        """What the GAN makes of renderings (B, K, 3, S, S) that show something in masks (B, K, S,
-        S), of objects with latents (B, D).
-        """
+    @cached_property
+    def project(self) -> Projector:
+        """Gives what the GAN makes of renderings of objects."""
         precision = self.run.record.config.precision
-        project = Projector(self.gan, self.encoder, self.latent, REFINEMENT, precision)
-        return project(pictures, masks, latents)
+        return Projector(self.gan, self.encoder, self.latent, REFINEMENT, precision)
 
     def direction(self, name: str, find: Callable[[], list[Direction]], show: Show) -> Tensor:
         """Vectors (A, D) of directions in W, found once."""

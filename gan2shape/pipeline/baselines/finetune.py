@@ -81,8 +81,7 @@ class SingleImages(Objective):
         if config.mask == "background":
             masks = object_masks(images, config.background_threshold).to(images)
         with autocast(images.device, config.precision):
-            depth, albedo = networks.depth(images), networks.albedo(images)
-            view, light = networks.view(images), networks.light(images)
+            depth, albedo, view, light = networks.look(images)
         view = torch.cat([view[:, :YAW], view[:, YAW : YAW + 1].detach(), view[:, YAW + 1 :]], 1)
         depth.register_hook(limit_gradient)
         shapes = Canonical.of(depth, albedo, networks.camera)

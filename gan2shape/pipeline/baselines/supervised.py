@@ -68,9 +68,9 @@ def depth_errors(depth: Tensor, truth: Tensor, camera: Camera) -> tuple[Tensor, 
     Returns:
         The first in scene units, after the mean error over the object is taken out: the network
         knows no absolute distance (its raw output loses its mean), and SIDE asks for none. The
-        second is nearly the mean angle in radians. Both over the object without the columns where
-        the network's depth is fixed, normals also without the object's outermost pixels; 0 where
-        nothing is left.
+        second is nearly the mean angle in radians. Both over the object without the columns at the
+        sides, where networks' depth is fixed, normals also without the object's outermost pixels;
+        0 where nothing is left.
     """
     inside = torch.isfinite(truth)
     inside[:, :, :BORDER_COLUMNS] = False

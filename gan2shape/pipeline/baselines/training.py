@@ -133,8 +133,7 @@ class Trainer:
         """What the networks make of images (B, 3, S, S) in [-1, 1]."""
         networks, images = self.shape_networks, images.to(self.device)
         with autocast(self.device, self.config.precision):
-            depth, albedo = networks.depth(images), networks.albedo(images)
-            view, light = networks.view(images), networks.light(images)
+            depth, albedo, view, light = networks.look(images)
         shapes = Canonical.of(depth, albedo, networks.camera)
         seen = shapes.render(view, light, networks.camera, self.config.renderer)
         return Look(depth, albedo, view, light, seen)

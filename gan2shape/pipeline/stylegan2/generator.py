@@ -29,10 +29,6 @@ class MappingNetwork(nn.Sequential):
         ]
         super().__init__(PixelNorm(), *layers)
 
-    @property
-    def layers(self) -> nn.Sequential:
-        return self
-
 
 class ConstantInput(nn.Module):
     def __init__(self, channels: int) -> None:

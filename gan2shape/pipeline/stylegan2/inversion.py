@@ -121,19 +121,22 @@ def refine(
     lpips: Lpips | None = None,
     on_progress: OnProgress | None = None,
     precision: str = "auto",
+    space: LatentSpace | None = None,
 ) -> Inversion:
-    """`invert`, but from `latents` (N, D) that are close already."""
+    """`invert`, but from `latents` (N, D) that are close already.
+
+    `space` is what `measure_space` gives for the GAN, where it is known.
+    """
     _check(images, masks)
     if latents.shape != (len(images), gan.generator.style_dim):
         raise ValueError(
             f"latents must be {(len(images), gan.generator.style_dim)}, not {tuple(latents.shape)}"
         )
-    space = measure_space(gan)
     return _invert(
         gan,
         images,
         config,
-        space,
+        space or measure_space(gan),
         lambda target, part: latents[part],
         masks,
         lpips,

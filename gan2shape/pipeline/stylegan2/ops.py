@@ -248,8 +248,8 @@ class ModulatedToRgb(nn.Module):
 
 
 class ToRgb(nn.Module):
-    """Adds a layer's contribution to the image, upsampled from the layer before: float32
-    throughout.
+    """Adds a layer's contribution to the image, upsampled from the layer before: a sum in float32,
+    whatever the layers compute in.
     """
 
     def __init__(self, inputs: int, style_dim: int, upsample: bool = True) -> None:

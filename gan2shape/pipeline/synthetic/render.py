@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.synthetic.mesh import frontal_mesh, posed, vertex_normals
 from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.paint import (
@@ -105,7 +106,7 @@ def draw(
 ) -> Head:
     """Draw a head with given parameters, from its frontal mesh (V, 3) without hair."""
     size = camera.size
-    focal = (size - 1) / 2 / math.tan(math.radians(camera.fov_degrees) / 2)
+    focal = Camera.from_config(camera).focal
     colours = parameters.colours
     mesh = grow_hair(
         mesh,

@@ -211,7 +211,7 @@ def test_networks_that_changed_under_an_unfinished_row(copied: Path) -> None:
 def test_an_experiment_adds_a_part_and_a_section(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def do(bench: Bench, execution: Any, display: Any) -> None:
+    def do(bench: Bench, display: Any) -> None:
         (bench.out / "found.txt").write_text("a figure")
 
     def section(bench: Bench) -> Section | None:

@@ -35,6 +35,7 @@ _STEPS: dict[str, Any] = {
     "optimization.images_per_batch": 2,
     "optimization.projected_samples": 2,
     "optimization.collapse_ratio": 0.0,
+    "optimization.calibration": 2,
     "inversion.iterations": 2,
     "precision": "float32",
 }
