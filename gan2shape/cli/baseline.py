@@ -13,7 +13,9 @@ from gan2shape.cli.options import (
     PRIORS,
     THREADS,
     TRAINING_SEED,
+    batch_option,
     directory,
+    images_option,
     lpips_option,
     overrides_of,
     setting,
@@ -44,21 +46,8 @@ def _training(images: int, batch: int, lr: float, decay: float) -> list[Any]:
     return [
         click.argument("source", metavar="FOLDER"),
         directory("Training directory; one that holds this training goes on with it."),
-        click.option(
-            "--images",
-            type=click.IntRange(min=1),
-            default=images,
-            show_default=True,
-            metavar="N",
-            help="Budget: how many images to show.",
-        ),
-        click.option(
-            "--batch",
-            type=click.IntRange(min=1),
-            default=batch,
-            show_default=True,
-            help="Images of one step.",
-        ),
+        images_option(images),
+        batch_option(batch),
         click.option("--lr", type=float, default=lr, show_default=True, help="Learning rate."),
         click.option(
             "--decay",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gan2shape.cli.options import DEVICE, TRAINING_SEED, directory, lpips_option
+from gan2shape.cli.options import DEVICE, THREADS_PER_WORKER, TRAINING_SEED, directory, lpips_option
 from gan2shape.cli.terminal import stopping, terminal
 
 if TYPE_CHECKING:
@@ -80,12 +80,7 @@ def benchmark() -> None:
     help="Trainings at once, and worker processes of a row's run. [default: one per core, or per "
     "GPU]",
 )
-@click.option(
-    "--threads-per-worker",
-    "threads",
-    type=click.IntRange(min=1),
-    help="Compute threads of each. [default: the cores divided by the workers]",
-)
+@THREADS_PER_WORKER
 def benchmark_heads(
     out: Path,
     count: int | None,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gan2shape.cli.options import DEVICE, PRECISION, THREADS, TRAINING_SEED, directory
+from gan2shape.cli.options import (
+    DEVICE,
+    PRECISION,
+    THREADS,
+    TRAINING_SEED,
+    batch_option,
+    directory,
+    images_option,
+)
 from gan2shape.cli.terminal import print_rows, stopping, terminal
 
 if TYPE_CHECKING:
@@ -33,17 +41,8 @@ def gan() -> None:
 @click.option(
     "--size", type=int, help="Width and height in pixels. [default: 64, or those of --init]"
 )
-@click.option(
-    "--images",
-    type=click.IntRange(min=1),
-    default=200_000,
-    show_default=True,
-    metavar="N",
-    help="Budget: how many images to show.",
-)
-@click.option(
-    "--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images of one step."
-)
+@images_option(200_000)
+@batch_option(16)
 @click.option(
     "--channels",
     metavar="A/B/...",

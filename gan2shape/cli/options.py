@@ -26,6 +26,27 @@ def lpips_option(text: str) -> Any:
     )
 
 
+def images_option(default: int) -> Any:
+    return click.option(
+        "--images",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="Budget: how many images to show.",
+    )
+
+
+def batch_option(default: int) -> Any:
+    return click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        help="Images of one step.",
+    )
+
+
 def setting(example: str, what: str = "one setting") -> Any:
     return click.option(
         "--set",
@@ -66,18 +87,19 @@ TRAINING_SEED = click.option(
 THREADS = click.option(
     "--threads", type=click.IntRange(min=1), help="Compute threads. [default: one per core]"
 )
+THREADS_PER_WORKER = click.option(
+    "--threads-per-worker",
+    "threads",
+    type=click.IntRange(min=1),
+    help="Compute threads of each worker. [default: the cores divided by the workers]",
+)
 EXECUTION = [
     click.option(
         "--workers",
         type=click.IntRange(min=1),
         help="Worker processes. [default: one per core, or per GPU]",
     ),
-    click.option(
-        "--threads-per-worker",
-        "threads",
-        type=click.IntRange(min=1),
-        help="Compute threads of each worker. [default: the cores divided by the workers]",
-    ),
+    THREADS_PER_WORKER,
     click.option(
         "--scheduler",
         metavar="ADDRESS",

@@ -193,12 +193,13 @@ def _matched(
         if found.suffix in suffixes:
             by_key.setdefault(_key(found.stem), found.path)
     matched = tuple(by_key.get(key) for key in keys)
-    for key, count in Counter(key for key in keys if key in by_key).most_common(1):
-        if count > 1:
-            raise ScanError(
-                f"{by_key[key]} has the name of {count} images, {key}; give the images names of "
-                f"their own, or take them folder by folder."
-            )
+    counts = Counter(key for key in keys if key in by_key)
+    shared = next((key for key, count in counts.items() if count > 1), None)
+    if shared is not None:
+        raise ScanError(
+            f"{by_key[shared]} has the name of {counts[shared]} images, {shared}; give the images "
+            f"names of their own, or take them folder by folder."
+        )
     if explicit is not None and not any(matched):
         raise ScanError(
             f"No file in {folder} ({flag}) has the name of an image; it should hold, for "

@@ -37,6 +37,7 @@ LATENTS = "given-latents.npy"
 LOCK = "lock"
 UNFINISHED = ".unfinished"
 """Stands in a directory that is being made a run, and is all that lets one be made over again."""
+_PARTS = {"metrics", "checkpoints", "manifest.parquet", "arrays.zarr", LATENTS, UNFINISHED}
 
 
 class RunError(UserError):
@@ -141,7 +142,8 @@ def create_run(
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
         check_free(path)  # now that no other process makes one there
-        _remove_unfinished(path)
+        if (path / UNFINISHED).exists():
+            _remove_unfinished(path)
         write_whole(path / UNFINISHED, b"")
         run = _fill(path, record, manifest, latents)
         (path / UNFINISHED).unlink()
@@ -184,9 +186,6 @@ def check_free(path: Path) -> None:
     held = {name for name in names if not name.startswith(TEMPORARY)}
     if held and (UNFINISHED not in held or held - _PARTS):
         raise RunError(f"{path} exists and is not empty; give another directory to --out.")
-
-
-_PARTS = {"metrics", "checkpoints", "manifest.parquet", "arrays.zarr", LATENTS, UNFINISHED}
 
 
 def _remove_unfinished(path: Path) -> None:

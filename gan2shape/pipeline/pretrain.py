@@ -54,7 +54,7 @@ def pretrain(
         on_step=None if on_step is None else lambda report: on_step(report, group),
         on_checkpoint=on_checkpoint,
     )
-    if peers.worst(int(not len(group.active())), group.device):
+    if peers.worst(int(not group.alive), group.device):
         reason = next((reason for reason in group.failures if reason), "of another process")
         raise UserError(f"All images of a process failed, the first because {reason}.")
     return trained(group)

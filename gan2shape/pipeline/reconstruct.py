@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline import steps
-from gan2shape.pipeline.group import AT_ONCE, Group, Targets, new_group
+from gan2shape.pipeline.group import Group, Targets, new_group
 from gan2shape.pipeline.losses import PerceptualLoss, masked_l1
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained
@@ -99,17 +99,16 @@ def shapes_of(group: Group, clock: dict[str, float]) -> Shapes:
     """Read the shapes off the group's networks and render every input once more."""
     targets, estimate = group.targets, steps.Estimate(group)
     shapes, view, light = estimate.shapes, estimate.view, estimate.light
-    seen = [
-        steps.render(group, shapes[part], view[part], light[part])
-        for part in torch.arange(len(view), device=group.device).split(AT_ONCE)
-    ]
-    image, covered = (
-        torch.cat(parts) for parts in zip(*((each.image, each.mask) for each in seen), strict=True)
-    )
+    seen = [steps.render(group, shapes[part], view[part], light[part]) for part in estimate.parts]
+    image = torch.cat([part.image for part in seen])
+    covered = torch.cat([part.mask for part in seen])
     masks = group.loss_masks(torch.arange(len(view), device=group.device)) * covered
     with autocast(group.device, group.config.precision):
-        parts = (values.split(AT_ONCE) for values in (image, targets.images, masks))
-        perceptual = torch.cat([group.perceptual(*part) for part in zip(*parts, strict=True)])
+        distances = [
+            group.perceptual(image[part], targets.images[part], masks[part])
+            for part in estimate.parts
+        ]
+    perceptual = torch.cat(distances).float()
     latents = targets.latents
     if latents is None:
         size = (len(view), group.gan.generator.style_dim)
@@ -126,7 +125,7 @@ def shapes_of(group: Group, clock: dict[str, float]) -> Shapes:
         failures=list(group.failures),
         losses={
             "photometric": masked_l1(image, targets.images, masks),
-            "perceptual": perceptual.float(),
+            "perceptual": perceptual,
         },
         seconds=clock,
     )

@@ -222,7 +222,7 @@ class Estimate:
         self.shapes = Canonical.of(depth, albedo, group.camera)
 
     @property
-    def _parts(self) -> tuple[Tensor, ...]:
+    def parts(self) -> tuple[Tensor, ...]:
         """Numbers of targets, some at a time."""
         return torch.arange(len(self.view), device=self.view.device).split(AT_ONCE)
 
@@ -242,7 +242,7 @@ class Estimate:
                 group.camera,
                 group.config.renderer,
             ).albedo
-            for part in self._parts
+            for part in self.parts
         ]
         return replace(self.shapes, albedo=torch.cat(albedos))
 
@@ -252,7 +252,7 @@ class Estimate:
         masks = self.group.targets.masks[:, None]
         found = [
             on_shapes(self.shapes[part], self.view[part], masks[part], self.group.camera)
-            for part in self._parts
+            for part in self.parts
         ]
         return torch.cat(found)
 

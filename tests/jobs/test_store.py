@@ -275,6 +275,15 @@ def test_a_folder_that_only_looks_like_a_run_is_left_alone(run, tmp_path):
     assert mine.read_text() == "mine"
 
 
+def test_a_run_leaves_alone_what_it_finds_beside_itself(run, tmp_path):
+    """As another program's temporary files."""
+    other = tmp_path / "out" / ".tmp-other" / "file"
+    other.parent.mkdir(parents=True)
+    other.write_text("theirs")
+    store.create_run(tmp_path / "out", run.record, pq.read_table(run.path / "manifest.parquet"))
+    assert other.read_text() == "theirs"
+
+
 def test_absent_run(tmp_path):
     with pytest.raises(store.RunError, match="no run directory"):
         store.open_run(tmp_path)
