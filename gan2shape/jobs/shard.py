@@ -137,7 +137,7 @@ def _run_shard(path: Path, shard: int, device: Device, engine: Engine) -> ShardO
     lpips = run.record.lpips and _lpips(engine, run.record.lpips, str(on))
     networks = run.record.networks and _networks(engine, run.record.networks)
     items = _load(store.read_manifest(run, shard), config)
-    if not config.forward_only:
+    if config.needs_latents:
         items = given_latents(items, plan, run, engine)
     work = _work(plan, run.record, engine, len(_without_latents(items, config)))
     task = Task(run, plan, engine, on, gan, lpips, networks, checkpoints, report, work)
@@ -194,8 +194,8 @@ def _work(plan: ShardPlan, record: store.RunRecord, engine: Engine, inverted: in
 
 
 def _without_latents(items: list[Item], config: RunConfig) -> list[Item]:
-    """Images whose latents must be found; a forward pass needs none."""
-    if config.forward_only:
+    """Images whose latents must be found, if the settings need any."""
+    if not config.needs_latents:
         return []
     return [item for item in items if item.error is None and item.latent is None]
 

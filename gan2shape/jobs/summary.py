@@ -29,7 +29,9 @@ STEPS = {
     "prior": "starting shape",
     "step1": "step 1, albedo",
     "step2": "step 2, projection",
+    "views": "turns of projected samples",
     "step3": "step 3, shape",
+    "inputs": "inputs alone",
 }
 """Parts of the reconstruction by the names that it times them under."""
 PEAKS = ("peak_memory_mb", "peak_device_memory_mb")

@@ -174,7 +174,7 @@ def new_group(
             f"The images have {size} pixels, the settings {config.camera.size} and the GAN "
             f"{gan.source} {gan.generator.size}; the first two must be equal and the last not less."
         )
-    if targets.latents is None and not config.forward_only:
+    if targets.latents is None and config.needs_latents:
         raise UserError(
             "The images come without latents, which cycles need; find them by inversion, or use "
             "pretrained networks and no optimization.cycles."

@@ -149,7 +149,7 @@ def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> Non
         part: (theirs, tuple(theirs.model_dump()))
         for part, theirs in (("camera", pretrained.camera), ("networks", pretrained.networks))
     }
-    if pretrained.latent is not None and not config.forward_only:
+    if pretrained.latent is not None and config.needs_latents:
         parts["latent"] = (pretrained.latent, ("regularize", "mapping_layers", "relative"))
     for part, (theirs, names) in parts.items():
         for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from gan2shape.pipeline import steps
 from gan2shape.pipeline.calibration import calibrate_turns
 from gan2shape.pipeline.group import Group, group_state, restore_group
+from gan2shape.pipeline.inputs import fit_inputs
 from gan2shape.pipeline.updates import AllFailedError
 from gan2shape.schemas.config import Cycle, RunConfig, When
 
@@ -45,7 +46,9 @@ class StepReport:
 
 def iterations_total(config: RunConfig, pretrained: bool = False) -> int:
     """Iterations of all steps together, for progress bars."""
-    cycles = sum(c.step1 + c.step2 + c.views + c.step3 for c in config.optimization.cycles)
+    cycles = sum(
+        c.step1 + c.step2 + c.views + c.step3 + c.inputs for c in config.optimization.cycles
+    )
     return cycles + (0 if pretrained else config.ellipsoid.iterations)
 
 
@@ -66,19 +69,24 @@ def cycle_steps(config: RunConfig, number: int, count: int) -> list[Step]:
     flip1, flip3 = (
         _applies(when, number) for when in (options.symmetry_step1, options.symmetry_step3)
     )
-    albedo = partial(_albedo, iterations=cycle.step1, symmetric=flip1)
-    project = partial(_project, iterations=cycle.step2, objects=cycle.background < 1)
-    shape = partial(_shape, iterations=cycle.step3, symmetric=flip3, background=cycle.background)
-    return [
-        Step(f"{label}, albedo", "step1", albedo),
-        Step(f"{label}, projection", "step2", project),
-        *(
-            [Step(f"{label}, views", "views", partial(_views, iterations=cycle.views))]
-            if cycle.views
-            else []
-        ),
-        Step(f"{label}, shape", "step3", shape, ends_cycle=True),
-    ]
+    found = []
+    if cycle.projects:
+        albedo = partial(_albedo, iterations=cycle.step1, symmetric=flip1)
+        project = partial(_project, iterations=cycle.step2, objects=cycle.background < 1)
+        views = partial(_views, iterations=cycle.views)
+        shape = partial(
+            _shape, iterations=cycle.step3, symmetric=flip3, background=cycle.background
+        )
+        found += [
+            Step(f"{label}, albedo", "step1", albedo),
+            Step(f"{label}, projection", "step2", project),
+            *([Step(f"{label}, views", "views", views)] if cycle.views else []),
+            Step(f"{label}, shape", "step3", shape),
+        ]
+    if cycle.inputs:
+        inputs = partial(_inputs, iterations=cycle.inputs)
+        found.append(Step(f"{label}, inputs alone", "inputs", inputs))
+    return [*found[:-1], *(replace(step, ends_cycle=True) for step in found[-1:])]
 
 
 def run_schedule(
@@ -178,6 +186,10 @@ def _shape(
 ) -> None:
     steps.fit_shape(group, iterations, symmetric, background, on_iteration)
     group.samples = None  # the next cycle makes its own
+
+
+def _inputs(group: Group, on_iteration: steps.OnIteration, *, iterations: int) -> None:
+    fit_inputs(group, iterations, on_iteration)
 
 
 def _applies(when: When, cycle: int) -> bool:

@@ -19,6 +19,7 @@ from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.render import Rendering, warp
 from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
+from gan2shape.pipeline.symmetry import asymmetry
 from gan2shape.pipeline.textures import on_shapes, paint
 from gan2shape.pipeline.updates import adam, countdown, update
 
@@ -180,7 +181,14 @@ def fit_shape(
         if options.view_weight:
             turns = samples.turns[index[:, None], picks]
             loss = loss + options.view_weight * _view_error(group, view, turns)
-        shading = diffuse_shading(shapes.normals, light[::copies])  # (B, 1, S, S)
+        view, light = view[::copies], light[::copies]  # the inputs'
+        if symmetric and options.colour_symmetry:
+            objects = group.targets.masks[index]
+            halves = asymmetry(
+                *(shapes, view, light, inputs, objects, group.camera, group.config.renderer)
+            )
+            loss = loss + options.colour_symmetry * halves
+        shading = diffuse_shading(shapes.normals, light)  # (B, 1, S, S)
         loss = loss + options.depth_smoothness * smoothness(depth)
         loss = loss + options.shading_smoothness * smoothness(shading)
         on_iteration(update(group, optimizer, index, loss))

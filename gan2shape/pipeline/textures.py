@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from gan2shape.pipeline.camera import Camera, project, rotation_matrix, transform, unproject
 from gan2shape.pipeline.canonical import Canonical
-from gan2shape.pipeline.render import Backend
+from gan2shape.pipeline.render import Backend, render_depth
 
 DARKEST = 0.05
 """Added to brightnesses in [0, 2] before they are divided: dark pixels are mostly noise."""
@@ -51,18 +51,30 @@ def paint(
     """
     rendering = shapes.render(view, light, camera, renderer)
     gain = ((images + 1 + DARKEST) / (rendering.image + 1 + DARKEST)).clamp(*GAIN)
-    # The outline's own pixels mix object and background.
-    inside = -functional.max_pool2d(-(masks * rendering.mask)[:, None], 3, 1, padding=1)
-    maps = torch.cat([gain, inside, rendering.depth[:, None]], 1)
-    found, distance = _sampled(shapes, view, maps, camera)
-    gain, weight, front = found[:, :3], found[:, 3:4], found[:, 4:5]
-    facing = torch.einsum("bj,bvuj->bvu", rotation_matrix(view[:, :3])[:, 2], shapes.normals)
-    weight = weight * ((facing - GRAZING) / (FACING - GRAZING)).clamp(0, 1)[:, None]
-    weight = weight * (distance - front < HIDDEN)
+    gain, weight = _seen_on(*(shapes, view, gain, masks, rendering.depth, rendering.mask, camera))
     mirrored = (1 - weight) * weight.flip(-1)
     total = weight + mirrored + PRIOR
     gain = (weight * gain + mirrored * gain.flip(-1) + PRIOR) / total
     return replace(shapes, albedo=(shapes.albedo / 2 + 0.5).mul(gain).clamp(0, 1) * 2 - 1)
+
+
+def seen_on(
+    shapes: Canonical,
+    view: Tensor,
+    maps: Tensor,
+    masks: Tensor,
+    camera: Camera,
+    renderer: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """What maps (B, C, S, S) of inputs show of the points of their shapes, (B, C, S, S) in the
+    canonical frame, and how well each point is seen, (B, 1, S, S) in [0, 1].
+
+    The former is differentiable in shapes and views (B, 6). A point is not seen where it faces
+    away, is behind another, or outside of the object's masks (B, S, S).
+    """
+    with torch.no_grad():
+        front, covered = render_depth(shapes.depth, view, camera, renderer)
+    return _seen_on(shapes, view, maps, masks, front, covered, camera)
 
 
 @torch.no_grad()
@@ -72,6 +84,28 @@ def on_shapes(shapes: Canonical, view: Tensor, maps: Tensor, camera: Camera) -> 
     (B, C, S, S) in the canonical frame; 0 at points outside of the input.
     """
     return _sampled(shapes, view, maps, camera)[0]
+
+
+def _seen_on(
+    shapes: Canonical,
+    view: Tensor,
+    maps: Tensor,
+    masks: Tensor,
+    front: Tensor,
+    covered: Tensor,
+    camera: Camera,
+) -> tuple[Tensor, Tensor]:
+    """The same, from the shapes' depth in the views and where they cover them, (B, S, S) each."""
+    # The outline's own pixels mix object and background.
+    inside = -functional.max_pool2d(-(masks * covered)[:, None], 3, 1, padding=1)
+    maps = torch.cat([maps, inside, front[:, None]], 1)
+    found, distance = _sampled(shapes, view, maps, camera)
+    found, weight, front = found.tensor_split([-2, -1], 1)
+    with torch.no_grad():
+        facing = torch.einsum("bj,bvuj->bvu", rotation_matrix(view[:, :3])[:, 2], shapes.normals)
+        weight = weight * ((facing - GRAZING) / (FACING - GRAZING)).clamp(0, 1)[:, None]
+        weight = weight * (distance - front < HIDDEN)
+    return found, weight
 
 
 def _sampled(

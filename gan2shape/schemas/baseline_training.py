@@ -103,6 +103,7 @@ class FinetuneConfig(_BaselineConfig):
     feature_blocks: Positive = 4
     depth_smoothness: Weight = 0.01
     shading_smoothness: Weight = 0.01
+    colour_symmetry: Weight = 0.0
 
 
 AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
@@ -120,10 +121,15 @@ def finetune_settings(config: RunConfig) -> dict[str, Any]:
             "Finetuning takes no mask files; give a preset with mask background or none, or "
             "'--set mask=none'."
         )
-    run = ("mask", "background_threshold", "view_prior", "light_prior", "renderer", "seed")
+    return {"mask": config.mask} | single_image_settings(config)
+
+
+def single_image_settings(config: RunConfig) -> dict[str, Any]:
+    """The same without masks, for when they are known."""
+    run = ("background_threshold", "view_prior", "light_prior", "renderer", "seed")
     losses = (
         *("perceptual_weight", "perceptual_share", "feature_blocks"),
-        *("depth_smoothness", "shading_smoothness"),
+        *("depth_smoothness", "shading_smoothness", "colour_symmetry"),
     )
     return {
         **{name: getattr(config, name) for name in run},

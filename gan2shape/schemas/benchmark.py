@@ -65,7 +65,9 @@ class Recipe(Settings):
     teach: FinetuneRecipe
     """From there to row 10, with row 4's networks for a teacher."""
     forward: RunRecipe
-    """Rows of one forward pass: 1, 4, 7, 9 and 10."""
+    """Rows of one forward pass: 1, 4, 7 and 9."""
+    tune: RunRecipe
+    """From row 10's networks, on the heads alone."""
     refine: RunRecipe
     """The method itself: rows 5, 6 and 8."""
 

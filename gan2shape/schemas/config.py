@@ -127,18 +127,27 @@ class NetworkConfig(Settings):
 
 
 class Cycle(Settings):
-    """Iterations of the three steps in one cycle."""
+    """Iterations of the three steps in one cycle, and of what is ours."""
 
-    step1: Count
-    step2: Count
+    step1: Count = 0
+    step2: Count = 0
     views: Count = 0
     """Iterations between steps 2 and 3 that teach the view network by how much projected samples
     are turned from their input, which is known. Not in the paper (0)."""
-    step3: Count
+    step3: Count = 0
     background: float = Field(default=1.0, ge=0, le=1)
     """Weight in step 3 of pixels of a plain background (`mask: background`), the object's being 1.
     The paper's is 1: the background tells where the outline is. Once that is known it does harm,
     since shading explains dark pixels beside the outline by slopes; 0 leaves it out."""
+    inputs: Count = 0
+    """Iterations at the end that fit all networks to the inputs alone, by the losses of finetuning.
+    A cycle that has nothing else needs neither latents nor projected samples. Not in the paper
+    (0)."""
+
+    @property
+    def projects(self) -> bool:
+        """Whether it goes by the GAN's images."""
+        return any((self.step1, self.step2, self.views, self.step3))
 
 
 class LatentConfig(Settings):
@@ -196,6 +205,9 @@ class OptimizationConfig(Settings):
     depth_smoothness: float = Field(default=0.01, ge=0)
     """Weight on the second differences of the canonical depth, in scene units."""
     shading_smoothness: float = Field(default=0.01, ge=0)
+    colour_symmetry: float = Field(default=0.0, ge=0)
+    """Weight in step 3, where it is symmetric, on how unlike the two halves of an input are once
+    they are unshaded. Not in the paper (0)."""
     view_weight: float = Field(default=0.0, ge=0)
     """Weight in step 3 on that same error, in standard deviations of the prior, and on a mean view
     of the inputs that leaves the prior's mean. Not in the paper (0)."""
@@ -254,6 +266,11 @@ class RunConfig(Settings):
     def forward_only(self) -> bool:
         """Whether pretrained networks are to be taken as they are, without any fitting."""
         return not self.optimization.cycles
+
+    @property
+    def needs_latents(self) -> bool:
+        """Whether images have to be inverted."""
+        return any(cycle.projects for cycle in self.optimization.cycles)
 
     def digest(self) -> str:
         """Equal for equal settings, on every machine."""

@@ -104,8 +104,10 @@ def test_a_record_from_before_there_were_networks_opens(tmp_path: Path) -> None:
 FORWARD = {"optimization.cycles": [], "shard_size": 4}
 
 
-def test_a_forward_pass_looks_for_no_latents(tmp_path: Path) -> None:
-    request = make_request(tmp_path, config=standin.tiny_config(**FORWARD))
+@pytest.mark.parametrize("cycles", [[], [{"inputs": 2}]])
+def test_without_projection_no_latents_are_looked_for(cycles: list[Any], tmp_path: Path) -> None:
+    config = standin.tiny_config(**FORWARD | {"optimization.cycles": cycles})
+    request = make_request(tmp_path, config=config)
     standin.write_images(tmp_path / "images", 3)
 
     def make_engine() -> Any:

@@ -39,3 +39,11 @@ def textures(camera: Camera, batch: int, channels: int = 3, seed: int = 0) -> Te
     generator = torch.Generator().manual_seed(seed + 2000)
     shape = (batch, channels, camera.size, camera.size)
     return 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
+
+
+def symmetric_albedo(camera: Camera) -> Tensor:
+    """Smooth colours (1, 3, S, S), alike on both sides."""
+    line = torch.linspace(-1, 1, camera.size)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    waves = [torch.cos(5 * x) * torch.sin(3 * y), torch.cos(3 * x + 0 * y), torch.sin(5 * y)]
+    return 0.5 * torch.stack(waves)[None]

@@ -169,7 +169,7 @@ def test_a_forward_pass_has_no_use_for_the_encoder(networks: Pretrained) -> None
     check_pretrained(networks, _gan(), config)
 
 
-@pytest.mark.parametrize("preset", ["heads64-forward", "heads64-refine"])
+@pytest.mark.parametrize("preset", ["heads64-forward", "heads64-tune", "heads64-refine"])
 def test_packaged_networks_have_the_settings_of_their_presets(preset: str) -> None:
     gan = load_gan("heads64")
     config = load_config(preset)

@@ -17,24 +17,16 @@ from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.pipeline.textures import paint
 from gan2shape.schemas.config import CameraConfig, RunConfig
 from tests.pipeline.gan_targets import gan_targets
-from tests.pipeline.shapes import depth_map
+from tests.pipeline.shapes import depth_map, symmetric_albedo
 
 CAMERA = Camera.from_config(CameraConfig(size=64))
 LIGHT = torch.tensor([[0.0, 0.4, 0.3, 0.1]])
 
 
-def symmetric_albedo() -> Tensor:
-    """Smooth colours (1, 3, S, S), alike on both sides."""
-    line = torch.linspace(-1, 1, CAMERA.size)
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    waves = [torch.cos(5 * x) * torch.sin(3 * y), torch.cos(3 * x + 0 * y), torch.sin(5 * y)]
-    return 0.5 * torch.stack(waves)[None]
-
-
 def corrected(yaw: float) -> tuple[Tensor, Tensor]:
     """True albedo, and grey albedo corrected by an input seen under `yaw`."""
     depth = depth_map("bump", CAMERA, 1).float()
-    true = Canonical.of(depth, symmetric_albedo(), CAMERA)
+    true = Canonical.of(depth, symmetric_albedo(CAMERA), CAMERA)
     view = torch.tensor([[0.0, yaw, 0.0, 0.0, 0.0, 0.0]])
     seen = true.render(view, LIGHT, CAMERA).image
     grey = replace(true, albedo=torch.zeros_like(true.albedo))
@@ -53,7 +45,7 @@ def test_it_finds_what_the_input_shows_and_its_mirror_image(yaw: float) -> None:
 
 def test_what_nothing_shows_stays() -> None:
     depth = depth_map("plane", CAMERA, 1).float()
-    albedo = symmetric_albedo()
+    albedo = symmetric_albedo(CAMERA)
     masks = torch.ones_like(depth)
     masks[:, :32] = 0
     shapes = Canonical.of(depth, albedo, CAMERA)

@@ -65,7 +65,7 @@ class Method:
     """What the paper prints for it, on its own faces."""
     training: str | None = None
     """The one of `TRAININGS` whose networks the run starts from."""
-    recipe: Literal["forward", "refine"] | None = None
+    recipe: Literal["forward", "refine", "tune"] | None = None
     """Where the run's settings come from; `None` for rows that need no run."""
     overrides: dict[str, Any] = field(default_factory=dict)
     short: str = ""
@@ -124,7 +124,7 @@ METHODS = (
         *(None, "pretrain", "forward"),
         short="One forward pass",
     ),
-    Method(10, "Our best", "best", "Y", None, "teach", "forward"),
+    Method(10, "Our best", "best", "Y", None, "teach", "tune"),
 )
 BY_NUMBER = {method.number: method for method in METHODS}
 

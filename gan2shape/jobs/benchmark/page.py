@@ -19,7 +19,7 @@ from gan2shape.jobs.page import environment
 FACTORS = {"side": SIDE_FACTOR, "mad": 1.0}
 DIGITS = {"side": 3, "mad": 2}
 """The paper's."""
-STYLES = {None: "plain", "refine": "run-1", "forward": "run-2"}
+STYLES = {None: "plain", "refine": "run-1", "forward": "run-2", "tune": "run-3"}
 SCORE_COLUMNS = ("mean", "interval", "ratio", "ratio_interval", "paper", "paper_ratio")
 DASH = "–"
 

@@ -36,6 +36,7 @@ from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, 
 from gan2shape.pipeline.shading import diffuse_shading
 from gan2shape.pipeline.steps import limit_gradient
 from gan2shape.pipeline.stylegan2.training import spread_seed
+from gan2shape.pipeline.symmetry import asymmetry
 from gan2shape.pipeline.textures import paint
 from gan2shape.schemas.baseline_training import FinetuneConfig
 
@@ -64,9 +65,12 @@ class SingleImages(Objective):
         config: FinetuneConfig,
         perceptual: PerceptualLoss | None = None,
         teachers: Sequence[ShapeNetworks] = (),
+        yaw_std: float | None = None,
     ) -> None:
+        """`yaw_std` is how far yaws are to spread in the images, if not as the prior says."""
         super().__init__()
         self.config = config
+        self.yaw_std = config.view_prior.yaw_std if yaw_std is None else yaw_std
         self.perceptual = perceptual
         self.teachers = tuple(teachers)  # no modules of this one: nothing of them is trained
         self.register_buffer("yaw_factor", torch.ones(()))
@@ -77,9 +81,7 @@ class SingleImages(Objective):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         config, images = self.config, batch.images
         random = Generator(images.device).manual_seed(spread_seed(config.seed + DRAWS, shown))
-        masks = torch.ones_like(images[:, 0])
-        if config.mask == "background":
-            masks = object_masks(images, config.background_threshold).to(images)
+        masks = self._masks(batch)
         with autocast(images.device, config.precision):
             depth, albedo, view, light = networks.look(images)
         view = torch.cat([view[:, :YAW], view[:, YAW : YAW + 1].detach(), view[:, YAW + 1 :]], 1)
@@ -93,8 +95,8 @@ class SingleImages(Objective):
             draw = torch.rand(len(images), generator=random, device=random.device)
             side = shapes.mirrored(draw < 0.5)
         seen = side.render(view, light, networks.camera, config.renderer)
-        masks = masks * seen.mask
-        photometric = masked_l1(seen.image, images, masks)
+        compared = masks * seen.mask
+        photometric = masked_l1(seen.image, images, compared)
         perceptual = torch.zeros_like(photometric)
         if self.perceptual is not None and config.perceptual_weight:
             perceptual = share_of_distance(
@@ -102,7 +104,7 @@ class SingleImages(Objective):
                 config.perceptual_share,
                 seen.image,
                 images,
-                masks,
+                compared,
                 random,
                 config.precision,
             )
@@ -118,12 +120,26 @@ class SingleImages(Objective):
             "light_error": light_error.detach().mean(),
             "yaw_std": view[:, YAW].detach().std(unbiased=False),
         }
+        if config.symmetric and config.colour_symmetry:
+            halves = asymmetry(
+                *(shapes, view, light, images, masks, networks.camera, config.renderer)
+            )
+            losses = losses + config.colour_symmetry * halves
+            figures["asymmetry"] = halves.detach().mean()
         if self.teachers:
-            taught = self._taught(images, masks)
+            taught = self._taught(images, compared)
             far, apart = depth_errors(seen.depth, taught, networks.camera)
             losses = losses + DEPTH_WEIGHT * far + apart
             figures["from_teachers_degrees"] = apart.detach().mean().rad2deg()
         return losses, figures
+
+    def _masks(self, batch: Batch) -> Tensor:
+        """The objects (B, S, S) in a batch."""
+        if batch.masks is not None:
+            return batch.masks
+        if self.config.mask == "background":
+            return object_masks(batch.images, self.config.background_threshold).to(batch.images)
+        return torch.ones_like(batch.images[:, 0])
 
     @torch.no_grad()
     def _taught(self, images: Tensor, masks: Tensor) -> Tensor:
@@ -188,11 +204,10 @@ class SingleImages(Objective):
     def _pin(self, view: Tensor) -> None:
         """Change what is taught of yaws and rolls by how views (B, 6) found in images are off."""
         prior = self.config.view_prior
-        wanted = prior.yaw_std
         yaw, roll = (view[:, axis] - prior.mean[axis] for axis in (YAW, ROLL))
         found = yaw.square().mean().sqrt()
-        if wanted > 0 and found > 0:
-            off = (wanted / found).log().clamp(-PIN_STEP, PIN_STEP)
+        if self.yaw_std > 0 and found > 0:
+            off = (self.yaw_std / found).log().clamp(-PIN_STEP, PIN_STEP)
             self.yaw_factor.mul_((PIN_RATE * off).exp())
             self.roll_slope.add_(PIN_RATE * ((yaw * roll).mean() / found.square()).clamp(-1, 1))
 

@@ -25,21 +25,29 @@ class Batch:
 
     images: (B, 3, S, S) float32 in [-1, 1].
     depths: (B, S, S) true depth in scene units, NaN outside the object; `None` where not needed.
+    masks: (B, S, S) float32, 1 on the object; `None` where they are not known.
     """
 
     images: Tensor
     depths: Tensor | None = None
+    masks: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        depths = None if self.depths is None else self.depths.to(device)
-        return Batch(self.images.to(device), depths)
+        depths, masks = (part if part is None else part.to(device) for part in self._maps)
+        return Batch(self.images.to(device), depths, masks)
 
     def mirrored(self, where: Tensor) -> Batch:
         """With those images (B,) that are true in `where` mirrored left to right."""
         images = torch.where(where[:, None, None, None], self.images.flip(-1), self.images)
-        if self.depths is None:
-            return Batch(images)
-        return Batch(images, torch.where(where[:, None, None], self.depths.flip(-1), self.depths))
+        depths, masks = (
+            part if part is None else torch.where(where[:, None, None], part.flip(-1), part)
+            for part in self._maps
+        )
+        return Batch(images, depths, masks)
+
+    @property
+    def _maps(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.depths, self.masks
 
 
 @dataclass(frozen=True)

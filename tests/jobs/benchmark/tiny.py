@@ -56,6 +56,10 @@ RECIPE: dict[str, Any] = {
     "finetune": _FINETUNE,
     "teach": _FINETUNE,
     "forward": {"preset": "heads64-forward", "set": {"precision": "float32"}},
+    "tune": {
+        "preset": "heads64-tune",
+        "set": {"optimization.cycles": [{"inputs": 2}], "precision": "float32"},
+    },
     "refine": {"preset": "heads64-refine", "set": _STEPS},
 }
 

@@ -59,6 +59,34 @@ def test_all_networks_learn_and_the_encoder_stays() -> None:
     assert (left.gan_sha256, left.style_dim) == ("0" * 64, STYLE)
 
 
+def test_known_masks_take_the_place_of_found_ones() -> None:
+    initial = tiny_networks("0" * 64, STYLE, SIZE)
+    objective = finetune.SingleImages(made(initial, mask="background"))
+    images = some_images()
+    half = torch.ones(4, SIZE, SIZE)
+    half[:, : SIZE // 2] = 0
+    found = finetune.object_masks(images, objective.config.background_threshold).float()
+
+    def photometric(masks: Tensor | None) -> Tensor:
+        return objective(initial.shape_networks(), Batch(images, masks=masks), 0)[1]["photometric"]
+
+    torch.testing.assert_close(photometric(found), photometric(None))
+    assert float(photometric(half) - photometric(None)) != pytest.approx(0, abs=1e-4)
+
+
+def test_the_halves_of_an_image_are_compared_where_the_settings_say_so() -> None:
+    initial = tiny_networks("0" * 64, STYLE, SIZE)
+    losses = []
+    for changes in ({}, {"colour_symmetry": 2.0}, {"colour_symmetry": 2.0, "symmetric": False}):
+        objective = finetune.SingleImages(made(initial, **changes))
+        loss, figures = objective(initial.shape_networks(), Batch(some_images()), 0)
+        losses.append(loss)
+        assert ("asymmetry" in figures) == (changes == {"colour_symmetry": 2.0})
+    plain, halves, no_symmetry = losses
+    assert (halves > plain).all()
+    assert no_symmetry.isfinite().all()
+
+
 def test_yaws_learn_from_renderings_alone() -> None:
     """Without a prior of views no rendering teaches them, and the images may not."""
     initial = tiny_networks("0" * 64, STYLE, SIZE)
