@@ -26,7 +26,7 @@ class Engine:
     load_latents: Callable[..., Tensor]
     invert: Callable[..., Any]
     targets: Callable[..., Any]
-    iterations_total: Callable[[RunConfig, bool], int]
+    iterations_total: Callable[[RunConfig, int, bool], int]
     reconstruct: Callable[..., Any]
     measure: Callable[[Tensor, Tensor, Tensor, Tensor, RunConfig], dict[str, float]]
 

@@ -188,7 +188,9 @@ def _work(plan: ShardPlan, record: store.RunRecord, engine: Engine, inverted: in
     batches = -(-inverted // record.config.inversion.batch)
     return Work(
         inversion=record.config.inversion.iterations * batches,
-        group=engine.iterations_total(record.config, record.networks is not None),
+        group=engine.iterations_total(
+            record.config, min(plan.count, record.config.group_size), record.networks is not None
+        ),
         groups=len(plan.groups),
     )
 

@@ -5,6 +5,8 @@ Networks that know a category well get closer to a few of its objects in some te
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,10 +18,16 @@ from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.steps import OnIteration
 from gan2shape.pipeline.updates import adam, countdown, update
 from gan2shape.schemas.baseline_training import FinetuneConfig, single_image_settings
+from gan2shape.schemas.config import RunConfig
 
 
-def fit_inputs(group: Group, iterations: int, on_iteration: OnIteration) -> None:
-    """Fit depth, albedo, view and light to the inputs by the losses of `SingleImages`.
+def look_iterations(looks: int, images: int, config: RunConfig) -> int:
+    """Iterations in which `images` are looked at `looks` times each."""
+    return math.ceil(looks * images / min(config.optimization.batch, images))
+
+
+def fit_inputs(group: Group, looks: int, on_iteration: OnIteration) -> None:
+    """Fit depth, albedo, view and light to each input `looks` times by `SingleImages`' losses.
 
     A group is too small for the prior to say how far its yaws spread; they go on spreading as they
     are found at the start, and with them the relief stays as deep as it is.
@@ -36,7 +44,7 @@ def fit_inputs(group: Group, iterations: int, on_iteration: OnIteration) -> None
         light=networks.light_net,
     )
     shown = 0
-    for _ in countdown(group, optimizer, iterations):
+    for _ in countdown(group, optimizer, look_iterations(looks, len(targets.ids), group.config)):
         index = group.draw(min(group.config.optimization.batch, group.alive))
         mirror = torch.rand(len(index), generator=random, device=random.device) < 0.5
         batch = Batch(targets.images[index], masks=targets.masks[index]).mirrored(mirror)

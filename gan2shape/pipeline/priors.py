@@ -122,7 +122,7 @@ def estimate_priors(
         run_schedule(
             group,
             schedule[:end],
-            iterations_total(config),
+            iterations_total(config, len(targets.ids)),
             state=state,
             on_progress=on_progress,
             on_checkpoint=checkpoint,

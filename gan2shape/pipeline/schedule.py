@@ -14,7 +14,7 @@ from torch import Tensor
 from gan2shape.pipeline import steps
 from gan2shape.pipeline.calibration import calibrate_turns
 from gan2shape.pipeline.group import Group, group_state, restore_group
-from gan2shape.pipeline.inputs import fit_inputs
+from gan2shape.pipeline.inputs import fit_inputs, look_iterations
 from gan2shape.pipeline.updates import AllFailedError
 from gan2shape.schemas.config import Cycle, RunConfig, When
 
@@ -44,10 +44,11 @@ class StepReport:
     ends_cycle: bool
 
 
-def iterations_total(config: RunConfig, pretrained: bool = False) -> int:
-    """Iterations of all steps together, for progress bars."""
+def iterations_total(config: RunConfig, images: int, pretrained: bool = False) -> int:
+    """Iterations of all steps together on a group of `images`, for progress bars."""
     cycles = sum(
-        c.step1 + c.step2 + c.views + c.step3 + c.inputs for c in config.optimization.cycles
+        c.step1 + c.step2 + c.views + c.step3 + look_iterations(c.looks, images, config)
+        for c in config.optimization.cycles
     )
     return cycles + (0 if pretrained else config.ellipsoid.iterations)
 
@@ -83,8 +84,8 @@ def cycle_steps(config: RunConfig, number: int, count: int) -> list[Step]:
             *([Step(f"{label}, views", "views", views)] if cycle.views else []),
             Step(f"{label}, shape", "step3", shape),
         ]
-    if cycle.inputs:
-        inputs = partial(_inputs, iterations=cycle.inputs)
+    if cycle.looks:
+        inputs = partial(_inputs, looks=cycle.looks)
         found.append(Step(f"{label}, inputs alone", "inputs", inputs))
     return [*found[:-1], *(replace(step, ends_cycle=True) for step in found[-1:])]
 
@@ -188,8 +189,8 @@ def _shape(
     group.samples = None  # the next cycle makes its own
 
 
-def _inputs(group: Group, on_iteration: steps.OnIteration, *, iterations: int) -> None:
-    fit_inputs(group, iterations, on_iteration)
+def _inputs(group: Group, on_iteration: steps.OnIteration, *, looks: int) -> None:
+    fit_inputs(group, looks, on_iteration)
 
 
 def _applies(when: When, cycle: int) -> bool:

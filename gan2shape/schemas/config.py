@@ -139,10 +139,10 @@ class Cycle(Settings):
     """Weight in step 3 of pixels of a plain background (`mask: background`), the object's being 1.
     The paper's is 1: the background tells where the outline is. Once that is known it does harm,
     since shading explains dark pixels beside the outline by slopes; 0 leaves it out."""
-    inputs: Count = 0
-    """Iterations at the end that fit all networks to the inputs alone, by the losses of finetuning.
-    A cycle that has nothing else needs neither latents nor projected samples. Not in the paper
-    (0)."""
+    looks: Count = 0
+    """How often, at the end, all networks are fitted to each input alone, by the losses of
+    finetuning. A cycle that has nothing else needs neither latents nor projected samples. Not in
+    the paper (0)."""
 
     @property
     def projects(self) -> bool:

@@ -76,7 +76,7 @@ def reconstruct(
     on_checkpoint,
 ) -> SimpleNamespace:
     """Adds up seeded noise over steps, so that a lost or repeated step shows in the result."""
-    total = iterations_total(config, pretrained is not None)
+    total = iterations_total(config, len(targets.ids), pretrained is not None)
     key = "\n".join([str(config.seed), *sorted(targets.ids)]).encode()
     base = int.from_bytes(hashlib.sha256(key).digest()[:4], "big")
     done = 0 if state is None else state["done"]
@@ -108,7 +108,7 @@ def reconstruct(
     )
 
 
-def iterations_total(config: RunConfig, pretrained: bool) -> int:
+def iterations_total(config: RunConfig, images: int, pretrained: bool) -> int:
     return sum(cycle.step1 for cycle in config.optimization.cycles)
 
 

@@ -104,7 +104,7 @@ def test_a_record_from_before_there_were_networks_opens(tmp_path: Path) -> None:
 FORWARD = {"optimization.cycles": [], "shard_size": 4}
 
 
-@pytest.mark.parametrize("cycles", [[], [{"inputs": 2}]])
+@pytest.mark.parametrize("cycles", [[], [{"looks": 2}]])
 def test_without_projection_no_latents_are_looked_for(cycles: list[Any], tmp_path: Path) -> None:
     config = standin.tiny_config(**FORWARD | {"optimization.cycles": cycles})
     request = make_request(tmp_path, config=config)

@@ -29,8 +29,8 @@ def targets(gan: Gan) -> Targets:
     return replace(gan_targets(gan, "abcd"), latents=None)
 
 
-def settings(iterations: int, **changes: Any) -> RunConfig:
-    cycles = {"optimization.cycles": [{"inputs": iterations}] if iterations else []}
+def settings(looks: int, **changes: Any) -> RunConfig:
+    cycles = {"optimization.cycles": [{"looks": looks}] if looks else []}
     plain = {"precision": "float32", "networks.width": 24}
     return load_config("heads64-tune", plain | cycles | changes, "heads64")
 
@@ -66,7 +66,7 @@ def test_yaws_spread_as_at_the_start_whatever_the_prior_says(
 
 
 def test_it_comes_after_the_other_steps_of_a_cycle() -> None:
-    cycles = [{"step1": 1, "step2": 1, "step3": 1, "inputs": 2}, {"inputs": 3}]
+    cycles = [{"step1": 1, "step2": 1, "step3": 1, "looks": 2}, {"looks": 3}]
     config = load_config("heads64-tune", {"optimization.cycles": cycles})
     schedule = make_schedule(config, pretrained=True)
     assert [step.key for step in schedule] == ["step1", "step2", "step3", "inputs", "inputs"]

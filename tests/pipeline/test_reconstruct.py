@@ -73,7 +73,7 @@ def test_all_iterations_are_reported_and_all_outputs_have_their_shapes(
     config = _config()
     calls: list[tuple[str, int, int]] = []
     shapes = reconstruct(targets, gan, config, on_progress=lambda *call: calls.append(call))
-    total = iterations_total(config)
+    total = iterations_total(config, 2)
     assert [done for _, done, _ in calls] == list(range(1, total + 1))
     assert {of for _, _, of in calls} == {total}
     assert calls[0][0] == "ellipsoid"
@@ -345,8 +345,8 @@ def test_cycles_go_on_from_pretrained_networks(gan: Gan, targets: Targets) -> No
         pretrained=pretrained,
         on_progress=lambda *call: calls.append(call),
     )
-    total = iterations_total(config, True)
-    assert total == iterations_total(config) - config.ellipsoid.iterations
+    total = iterations_total(config, 2, True)
+    assert total == iterations_total(config, 2) - config.ellipsoid.iterations
     assert calls[0] == ("cycle 1/2, albedo", 1, total)
     assert calls[-1] == ("cycle 2/2, shape", total, total)
     group = new_group(targets, gan, config, pretrained=pretrained)

@@ -58,7 +58,7 @@ RECIPE: dict[str, Any] = {
     "forward": {"preset": "heads64-forward", "set": {"precision": "float32"}},
     "tune": {
         "preset": "heads64-tune",
-        "set": {"optimization.cycles": [{"inputs": 2}], "precision": "float32"},
+        "set": {"optimization.cycles": [{"looks": 2}], "precision": "float32"},
     },
     "refine": {"preset": "heads64-refine", "set": _STEPS},
 }
