@@ -16,7 +16,7 @@ from gan2shape.pipeline.group import AT_ONCE, Group
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.steps import OnIteration
-from gan2shape.pipeline.updates import adam, countdown, update
+from gan2shape.pipeline.updates import adam_of_shapes, countdown, update
 from gan2shape.schemas.baseline_training import FinetuneConfig, single_image_settings
 from gan2shape.schemas.config import RunConfig
 
@@ -36,13 +36,7 @@ def fit_inputs(group: Group, looks: int, on_iteration: OnIteration) -> None:
     seed = int(torch.randint(2**31, (), generator=random, device=random.device))
     objective = SingleImages(_settings(group, seed), group.perceptual, yaw_std=_yaw_std(group))
     objective = objective.to(group.device)
-    optimizer = adam(
-        group,
-        depth=networks.depth_net,
-        albedo=networks.albedo_net,
-        view=networks.view_net,
-        light=networks.light_net,
-    )
+    optimizer = adam_of_shapes(group)
     shown = 0
     for _ in countdown(group, optimizer, look_iterations(looks, len(targets.ids), group.config)):
         index = group.draw(min(group.config.optimization.batch, group.alive))
@@ -65,5 +59,5 @@ def _yaw_std(group: Group) -> float:
     with autocast(group.device, group.config.precision):
         views = [group.networks.view(part) for part in group.targets.images.split(AT_ONCE)]
     yaw = torch.cat(views)[group.active(), YAW]
-    mean: Tensor = (yaw - group.config.view_prior.mean[YAW]).square().mean()
-    return float(mean.sqrt())
+    variance: Tensor = (yaw - group.config.view_prior.mean[YAW]).square().mean()
+    return float(variance.sqrt())

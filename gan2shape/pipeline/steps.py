@@ -21,7 +21,7 @@ from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
 from gan2shape.pipeline.symmetry import asymmetry
 from gan2shape.pipeline.textures import on_shapes, paint
-from gan2shape.pipeline.updates import adam, countdown, update
+from gan2shape.pipeline.updates import adam, adam_of_shapes, countdown, update
 
 OnIteration = Callable[[Tensor], None]
 """Called after every iteration with its mean loss (a detached scalar)."""
@@ -156,13 +156,7 @@ def fit_shape(
     Pixels of a plain background weigh `background`, those of the object 1.
     """
     options, networks, samples = group.config.optimization, group.networks, _samples(group)
-    optimizer = adam(
-        group,
-        depth=networks.depth_net,
-        albedo=networks.albedo_net,
-        view=networks.view_net,
-        light=networks.light_net,
-    )
+    optimizer = adam_of_shapes(group)
     for _ in countdown(group, optimizer, iterations):
         index, picks = _draw_samples(group)
         inputs, targets = group.targets.images[index], _with_samples(group, index, picks)

@@ -52,6 +52,18 @@ def adam(group: Group, **networks: nn.Module) -> torch.optim.Adam:
     )
 
 
+def adam_of_shapes(group: Group) -> torch.optim.Adam:
+    """Adam over the networks of depth, albedo, view and light."""
+    networks = group.networks
+    return adam(
+        group,
+        depth=networks.depth_net,
+        albedo=networks.albedo_net,
+        view=networks.view_net,
+        light=networks.light_net,
+    )
+
+
 def countdown(group: Group, optimizer: torch.optim.Optimizer, count: int) -> Iterator[int]:
     """0 to count - 1, with the learning rates falling to zero over the last `decay` of them."""
     rates = [float(part["lr"]) for part in optimizer.param_groups]
