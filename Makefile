@@ -75,7 +75,8 @@ $(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.finetuned $(ASSETS_OUT)/.unsup3d
 	$(BIN)/gan2shape finetune $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
 		--networks $(ASSETS_OUT)/finetuned/networks.safetensors \
 		--teacher $(ASSETS_OUT)/unsup3d/networks.safetensors \
-		--priors $(ASSETS_OUT)/priors/priors.yaml --images 24000 --out $(ASSETS_OUT)/networks
+		--priors $(ASSETS_OUT)/priors/priors.yaml --set optimization.colour_symmetry=3 \
+		--images 24000 --out $(ASSETS_OUT)/networks
 	@touch $@
 
 test: $(DEV)
