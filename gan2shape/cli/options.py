@@ -27,23 +27,21 @@ def lpips_option(text: str) -> Any:
 
 
 def images_option(default: int) -> Any:
-    return click.option(
-        "--images",
-        type=click.IntRange(min=1),
-        default=default,
-        show_default=True,
-        metavar="N",
-        help="Budget: how many images to show.",
-    )
+    return _amount("--images", default, "Budget: how many images to show.", "N")
 
 
 def batch_option(default: int) -> Any:
+    return _amount("--batch", default, "Images of one step.")
+
+
+def _amount(name: str, default: int, text: str, metavar: str | None = None) -> Any:
     return click.option(
-        "--batch",
+        name,
         type=click.IntRange(min=1),
         default=default,
         show_default=True,
-        help="Images of one step.",
+        metavar=metavar,
+        help=text,
     )
 
 

@@ -11,12 +11,11 @@ import torch
 from gan2shape.pipeline.group import Targets
 from gan2shape.pipeline.pretrained import load_pretrained
 from gan2shape.pipeline.reconstruct import Shapes, reconstruct
+from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.schedule import make_schedule
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
 from gan2shape.schemas.config import RunConfig, load_config
 from tests.pipeline.gan_targets import gan_targets
-
-YAW = 1
 
 
 @pytest.fixture(scope="module")
