@@ -19,8 +19,8 @@ from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.render import Rendering, warp
 from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
-from gan2shape.pipeline.symmetry import asymmetry
 from gan2shape.pipeline.textures import on_shapes, paint
+from gan2shape.pipeline.unshaded import colour_loss
 from gan2shape.pipeline.updates import adam, adam_of_shapes, countdown, update
 
 OnIteration = Callable[[Tensor], None]
@@ -176,12 +176,13 @@ def fit_shape(
             turns = samples.turns[index[:, None], picks]
             loss = loss + options.view_weight * _view_error(group, view, turns)
         view, light = view[::copies], light[::copies]  # the inputs'
-        if symmetric and options.colour_symmetry:
-            objects = group.targets.masks[index]
-            halves = asymmetry(
-                *(shapes, view, light, inputs, objects, group.camera, group.config.renderer)
-            )
-            loss = loss + options.colour_symmetry * halves
+        objects = group.targets.masks[index]
+        unlike, _ = colour_loss(
+            *(shapes, view, light, inputs, objects, group.camera, group.config.renderer),
+            symmetry=options.colour_symmetry if symmetric else 0.0,
+            evenness=options.colour_evenness,
+        )
+        loss = loss + unlike
         shading = diffuse_shading(shapes.normals, light)  # (B, 1, S, S)
         loss = loss + options.depth_smoothness * smoothness(depth)
         loss = loss + options.shading_smoothness * smoothness(shading)

@@ -104,6 +104,7 @@ class FinetuneConfig(_BaselineConfig):
     depth_smoothness: Weight = 0.01
     shading_smoothness: Weight = 0.01
     colour_symmetry: Weight = 0.0
+    colour_evenness: Weight = 0.0
 
 
 AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
@@ -129,7 +130,8 @@ def single_image_settings(config: RunConfig) -> dict[str, Any]:
     run = ("background_threshold", "view_prior", "light_prior", "renderer", "seed")
     losses = (
         *("perceptual_weight", "perceptual_share", "feature_blocks"),
-        *("depth_smoothness", "shading_smoothness", "colour_symmetry"),
+        *("depth_smoothness", "shading_smoothness"),
+        *("colour_symmetry", "colour_evenness"),
     )
     return {
         **{name: getattr(config, name) for name in run},

@@ -208,6 +208,9 @@ class OptimizationConfig(Settings):
     colour_symmetry: float = Field(default=0.0, ge=0)
     """Weight in step 3, where it is symmetric, on how unlike the two halves of an input are once
     they are unshaded. Not in the paper (0)."""
+    colour_evenness: float = Field(default=0.0, ge=0)
+    """Weight in step 3 on how much brightness varies among points of an input that have one
+    chromaticity, once they are unshaded. Not in the paper (0)."""
     view_weight: float = Field(default=0.0, ge=0)
     """Weight in step 3 on that same error, in standard deviations of the prior, and on a mean view
     of the inputs that leaves the prior's mean. Not in the paper (0)."""

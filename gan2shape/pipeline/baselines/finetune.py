@@ -36,8 +36,8 @@ from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, 
 from gan2shape.pipeline.shading import diffuse_shading
 from gan2shape.pipeline.steps import limit_gradient
 from gan2shape.pipeline.stylegan2.training import spread_seed
-from gan2shape.pipeline.symmetry import asymmetry
 from gan2shape.pipeline.textures import paint
+from gan2shape.pipeline.unshaded import colour_loss
 from gan2shape.schemas.baseline_training import FinetuneConfig
 
 DRAWS = 1
@@ -120,12 +120,12 @@ class SingleImages(Objective):
             "light_error": light_error.detach().mean(),
             "yaw_std": view[:, YAW].detach().std(unbiased=False),
         }
-        if config.symmetric and config.colour_symmetry:
-            halves = asymmetry(
-                *(shapes, view, light, images, masks, networks.camera, config.renderer)
-            )
-            losses = losses + config.colour_symmetry * halves
-            figures["asymmetry"] = halves.detach().mean()
+        unlike, found = colour_loss(
+            *(shapes, view, light, images, masks, networks.camera, config.renderer),
+            symmetry=config.colour_symmetry if config.symmetric else 0.0,
+            evenness=config.colour_evenness,
+        )
+        losses, figures = losses + unlike, figures | found
         if self.teachers:
             taught = self._taught(images, compared)
             far, apart = depth_errors(seen.depth, taught, networks.camera)
