@@ -58,14 +58,25 @@ $(ASSETS_OUT)/.pretrained: $(ASSETS_OUT)/.priors
 		--priors $(ASSETS_OUT)/priors/priors.yaml --preset heads64-pretrain --out $(ASSETS_OUT)/pretrained
 	@touch $@
 
-# In two parts: see the model card.
-$(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.pretrained
+$(ASSETS_OUT)/.finetuned: $(ASSETS_OUT)/.pretrained
 	$(BIN)/gan2shape finetune $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
 		--networks $(ASSETS_OUT)/pretrained/networks.safetensors \
-		--priors $(ASSETS_OUT)/priors/priors.yaml --set view_prior.view_scale=1.2 --out $(ASSETS_OUT)/wide
+		--priors $(ASSETS_OUT)/priors/priors.yaml --out $(ASSETS_OUT)/finetuned
+	@touch $@
+
+# The teacher: wrong in other places than ours.
+$(ASSETS_OUT)/.unsup3d: $(ASSETS_OUT)/.gan
+	$(BIN)/gan2shape baseline unsup3d $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
+		--width 16 --batch 16 --lr 0.0004 --warm-up 2000 --relief 0.076 --decay 0.6 --images 80000 \
+		--out $(ASSETS_OUT)/unsup3d
+	@touch $@
+
+$(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.finetuned $(ASSETS_OUT)/.unsup3d
 	$(BIN)/gan2shape finetune $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
-		--networks $(ASSETS_OUT)/wide/networks.safetensors --priors $(ASSETS_OUT)/priors/priors.yaml \
-		--lr 0.0002 --decay 1 --images 12000 --out $(ASSETS_OUT)/networks
+		--networks $(ASSETS_OUT)/finetuned/networks.safetensors \
+		--teacher $(ASSETS_OUT)/unsup3d/networks.safetensors \
+		--priors $(ASSETS_OUT)/priors/priors.yaml --set optimization.colour_symmetry=3 \
+		--images 24000 --out $(ASSETS_OUT)/networks
 	@touch $@
 
 test: $(DEV)
