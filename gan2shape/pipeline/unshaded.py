@@ -96,7 +96,7 @@ def unevenness(albedo: Tensor, seen: Tensor) -> Tensor:
     albedo = _window(albedo * seen) / _window(seen).clamp(min=1e-3)
     bright = albedo.mean(1, keepdim=True)
     chroma = (albedo - bright).detach()
-    total, weights = torch.zeros_like(albedo[:, 0, 0, 0]), torch.zeros_like(albedo[:, 0, 0, 0])
+    total = weights = albedo.new_zeros(len(albedo))
     for step in APART:
         down, right = (round(part * size / 64) for part in step)
         one = (..., slice(0, size - down), slice(max(0, -right), size - max(0, right)))

@@ -86,12 +86,9 @@ def test_what_shows_no_two_halves_counts_nothing() -> None:
     assert float(measured(dome(), masks=masks)) == 0
 
 
-def patches(brightness: float = 1.0) -> Tensor:
-    """An albedo (1, 3, S, S) of two colours, the first above the second, and its right part
-    `brightness` times as bright.
-    """
+def patches() -> Tensor:
+    """An albedo (1, 3, S, S) of two colours, the first above the second."""
     albedo = torch.tensor([0.6, 0.4, 0.3])[:, None, None].repeat(1, CAMERA.size, CAMERA.size)
-    albedo[:, :, 40:] *= brightness
     albedo[:, 44:] = torch.tensor([0.2, 0.3, 0.5])[:, None, None]
     return albedo[None] * 2 - 1
 
@@ -104,10 +101,9 @@ def dented(depth: Tensor, by: float = 1.0) -> Canonical:
     return Canonical.of(depth + by * dent, patches(), CAMERA)
 
 
-def uneven(shape: Canonical, light: Tensor = LIGHT, brightness: float = 1.0) -> Tensor:
+def uneven(shape: Canonical, light: Tensor = LIGHT) -> Tensor:
     """Of the input that shows the dented dome in two colours under VIEW and LIGHT."""
-    true = replace(dented(dome().depth), albedo=patches(brightness))
-    seen = true.render(VIEW, LIGHT, CAMERA)
+    seen = dented(dome().depth).render(VIEW, LIGHT, CAMERA)
     return colour_loss(shape, VIEW, light, seen.image, seen.mask, CAMERA, evenness=1)[0]
 
 
