@@ -60,6 +60,10 @@ PICTURES, VALIDATION, LOCK = "pictures", "validation", ".lock"
 VALIDATED = 64
 
 
+class DivergedError(UserError):
+    """Training came to losses or weights that are out of bounds."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What `gan2shape baseline` was asked to do."""
@@ -320,8 +324,8 @@ def _loop(
         raise KeyboardInterrupt
 
 
-def _diverged(images: int, out: Path) -> UserError:
-    return UserError(
+def _diverged(images: int, out: Path) -> DivergedError:
+    return DivergedError(
         f"Training diverged before {images} images (a loss or weight is out of bounds); give the "
         f"command again with a lower --lr; it goes on from the checkpoint in {out}."
     )

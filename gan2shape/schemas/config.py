@@ -212,8 +212,9 @@ class OptimizationConfig(Settings):
     """Weight in step 3 on how much brightness varies among points of an input that have one
     chromaticity, once they are unshaded. Not in the paper (0)."""
     view_weight: float = Field(default=0.0, ge=0)
-    """Weight in step 3 on that same error, in standard deviations of the prior, and on a mean view
-    of the inputs that leaves the prior's mean. Not in the paper (0)."""
+    """Weight in step 3 on how wrong views of projected samples are, whose turns are known, in
+    standard deviations of the prior, and on a mean view of the inputs that leaves the prior's mean.
+    Not in the paper (0)."""
     feature_blocks: Positive = 4
     """Discriminator blocks whose features are compared."""
     collapse_ratio: float = Field(default=0.05, ge=0)

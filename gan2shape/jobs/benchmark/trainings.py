@@ -22,6 +22,7 @@ from gan2shape.jobs.runs import Execution
 from gan2shape.jobs.steps_display import Note, Show
 from gan2shape.jobs.store import Weights
 from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.errors import UserError
 
 NETWORKS = "networks.safetensors"
 SAVE_SECONDS = 30.0
@@ -80,7 +81,13 @@ def train(
         if isinstance(training.config, RunConfig):
             pretrain.pretrain(_pretraining(training, heads, cache, execution), shown, note)
         else:
-            baselines.train(_baseline(training, heads, cache, execution), shown, note)
+            try:
+                baselines.train(_baseline(training, heads, cache, execution), shown, note)
+            except baselines.DivergedError as error:
+                raise UserError(
+                    f"The training in {cache / training.folder} diverged; leave out the rows that "
+                    "start from it with --rows, or give another --seed and another --out."
+                ) from error
     return True
 
 

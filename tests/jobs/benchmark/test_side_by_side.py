@@ -77,3 +77,12 @@ def test_one_that_fails_leaves_the_others_finished(heads: Path, tmp_path: Path) 
     assert is_trained(cache, supervised)
     assert not is_trained(cache, broken)
     assert not is_trained(cache, after)
+
+
+def test_one_that_diverges_ends_with_what_a_benchmark_can_change(
+    heads: Path, tmp_path: Path
+) -> None:
+    wild = tiny.RECIPE["supervised"] | {"learning_rate": 1e30, "images": 400}
+    wanted = trainings(plan(tmp_path, (1,), supervised=wild))
+    with pytest.raises(UserError, match=f"{wanted[0].folder} diverged; leave out .* --rows"):
+        train_all(wanted, heads, tmp_path / "cache", tiny.CPU, lambda *words: None, print)
