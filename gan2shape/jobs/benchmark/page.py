@@ -20,7 +20,7 @@ FACTORS = {"side": SIDE_FACTOR, "mad": 1.0}
 DIGITS = {"side": 3, "mad": 2}
 """The paper's."""
 STYLES = {None: "plain", "refine": "run-1", "forward": "run-2", "tune": "run-3"}
-SCORE_COLUMNS = ("mean", "interval", "ratio", "ratio_interval", "paper", "paper_ratio")
+SCORE_COLUMNS = ("mean", "std", "interval", "ratio", "ratio_interval", "paper", "paper_ratio")
 DASH = "–"
 
 
@@ -64,6 +64,7 @@ def _score_view(line: Line, score: str) -> dict[str, str]:
     if found is not None:
         view |= {
             "mean": _fixed(found.mean.value, digits, factor),
+            "std": _fixed(found.std, digits, factor),
             "interval": _interval(found.mean, digits, factor),
             "ratio": _fixed(found.ratio.value, 3),
             "ratio_interval": _interval(found.ratio, 3),
@@ -94,11 +95,11 @@ def markdown(
     text = [f"# {title(results)}", ""]
     for note in notes(results, lines):
         text += [f"> {note}", ""]
-    scores = "mean | 95 % interval | ratio | 95 % interval | paper | paper's ratio"
+    scores = "mean | std | 95 % interval | ratio | 95 % interval | paper | paper's ratio"
     text += [
         f"| No. | Method | Sym. | Images | SIDE x100, {scores} | MAD deg, {scores} "
         "| Best relief scale | Training | Seconds per image | Failed |",
-        "|---" * (4 + 12 + 4) + "|",
+        "|---" * (4 + 2 * len(SCORE_COLUMNS) + 4) + "|",
     ]
     for view in map(line_view, lines):
         cells = [str(view["number"]), view["name"], view["symmetry"]]

@@ -67,6 +67,7 @@ def test_numbers_by_hand() -> None:
     assert first.side.mean.value == pytest.approx(0.02)
     assert first.side.std == pytest.approx(np.sqrt((2 * 0.01**2 + 0 + 0.02**2) / 4))
     assert first.side.ratio.value == pytest.approx(0.02 / 0.05)
+    assert "| 1 | Supervised | N | 4 | 2.000 | 1.225 | " in markdown(results(), lines, [], [])
     assert first.mad.mean.value == pytest.approx(30)
     assert first.mad.ratio.value == pytest.approx(30 / 5)
     assert first.relief_median == 1.0
