@@ -43,6 +43,7 @@ def benchmark(request: Request, execution: Execution, display: Display) -> Path:
     out = request.out
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a directory with --out.")
+    execution.workers_for(1)  # a device that is not there: said before heads are drawn for it
     plan = make_plan(request)
     cache = request.cache or out / "cache"
     try:

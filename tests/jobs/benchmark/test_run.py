@@ -26,6 +26,7 @@ from gan2shape.jobs.benchmark.report import write_benchmark
 from gan2shape.jobs.benchmark.run import benchmark
 from gan2shape.jobs.benchmark.scores import read_results
 from gan2shape.jobs.benchmark.sections import Experiment, Section
+from gan2shape.jobs.runs import Execution
 from gan2shape.jobs.summary import summarise
 from gan2shape.schemas.errors import UserError
 from tests.jobs.benchmark import tiny
@@ -189,6 +190,15 @@ def test_what_does_not_fit_ends_with_a_sentence(copied: Path) -> None:
     (copied / "benchmark.yaml").write_text("heads: 3")
     with pytest.raises(UserError, match="is damaged"):
         make(request(copied))
+
+
+def test_a_device_that_is_missing_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="no CUDA device on this machine"):
+        benchmark(request(tmp_path / "new"), Execution("cuda"), tiny.quiet())
+    assert not (tmp_path / "new").exists()
 
 
 def test_networks_that_changed_under_an_unfinished_row(copied: Path) -> None:
