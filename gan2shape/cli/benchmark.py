@@ -115,11 +115,11 @@ def benchmark_heads(
     from gan2shape.jobs.display import progress_display, sentences
     from gan2shape.jobs.runs import Execution
     from gan2shape.jobs.steps_display import side_display, steps_display
-    from gan2shape.schemas.benchmark import packaged_recipe
+    from gan2shape.schemas.benchmark import FULL, QUICK, packaged_recipe
 
     request = Request(
         out=out,
-        recipe=packaged_recipe("quick" if quick else "full"),
+        recipe=packaged_recipe(QUICK if quick else FULL),
         split=split,
         count=count,
         rows=parse_rows(rows or f"1-{len(METHODS)}"),

@@ -13,6 +13,9 @@ from gan2shape.schemas.config import ConfigError, RunConfig, Settings, first_pro
 
 Positive = Annotated[int, Field(gt=0)]
 
+FULL, QUICK = "full", "quick"
+"""Names of the recipes on synthetic heads."""
+
 
 class RunRecipe(Settings):
     """Settings of a run: a preset, and what is changed in it."""
@@ -100,6 +103,6 @@ def load_recipe(text: str, name: str, source: str) -> Recipe:
 
 
 def packaged_recipe(name: str) -> Recipe:
-    """ "full" or "quick", of the benchmark on synthetic heads."""
+    """The recipe `FULL` or `QUICK`."""
     file = resources.files("gan2shape.schemas") / "benchmarks" / "heads.yaml"
     return load_recipe(file.read_text(), name, "heads.yaml")

@@ -15,6 +15,7 @@ from gan2shape.jobs.benchmark.table import SCORES, Estimate, Line
 from gan2shape.jobs.comparison import SIDE_FACTOR, seconds_text
 from gan2shape.jobs.display import duration
 from gan2shape.jobs.page import environment
+from gan2shape.schemas.benchmark import QUICK
 
 FACTORS = {"side": SIDE_FACTOR, "mad": 1.0}
 DIGITS = {"side": 3, "mad": 2}
@@ -26,7 +27,13 @@ DASH = "–"
 
 def notes(results: Results, lines: Sequence[Line]) -> list[str]:
     """What a reader should know before trusting the numbers."""
-    found = [f"Row {line.method.label}: {line.state}." for line in lines if line.state]
+    found = []
+    if results.bench.record.recipe.get("name") == QUICK:
+        found.append(
+            "Made with --quick: budgets are a small part of the full ones, so the figures show how "
+            "the benchmark works and say little about the methods."
+        )
+    found += [f"Row {line.method.label}: {line.state}." for line in lines if line.state]
     heads, compared = len(results.entries), int(results.compared.sum())
     if compared < heads:
         found.append(

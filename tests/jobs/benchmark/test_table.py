@@ -28,8 +28,10 @@ from gan2shape.jobs.benchmark.table import (
     table_lines,
 )
 from gan2shape.jobs.store import Weights
+from gan2shape.schemas.benchmark import QUICK, packaged_recipe
 
 HEADS = 4
+RECIPE = packaged_recipe(QUICK).model_dump(mode="json")
 BENCH = Bench(
     Path("out"),
     Record({}, HeadSet("test", HEADS, 64), HeadSet("train", 2, 64), Weights("g", "0"), None, "c"),
@@ -131,6 +133,14 @@ def test_one_head_has_numbers_and_no_intervals() -> None:
     assert line.side is not None
     assert line.side.mean == Estimate(1.0, None, None)
     assert line_view(line)["side"]["interval"] == "–"
+
+
+def test_quick_budgets_come_with_a_warning() -> None:
+    found = results()
+    quick = replace(found, bench=replace(BENCH, record=replace(BENCH.record, recipe=RECIPE)))
+    (warning,) = notes(quick, table_lines(quick))
+    assert "--quick" in warning
+    assert not notes(found, table_lines(found))
 
 
 def test_files(tmp_path: Path) -> None:
