@@ -67,7 +67,8 @@ def train(
 ) -> bool:
     """Train, or go on, with the heads in the folder `heads`; returns whether there was need to.
 
-    Raises what the training raises; the time until then counts.
+    Raises what the training raises, and `UserError` with what a benchmark can change where it
+    diverged; the time until then counts.
     """
     if is_trained(cache, training):
         return False
