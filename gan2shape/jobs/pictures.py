@@ -25,6 +25,7 @@ from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.textures import painted_albedo
+from gan2shape.schemas.config import RunConfig
 
 Pixels = npt.NDArray[np.floating[Any]]
 
@@ -130,7 +131,7 @@ def _entries(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
     camera = Camera.from_config(run.record.config.camera)
     entries = manifest_rows(run, rows)
     inputs = [_input(entry["uri"], camera.size) for entry in entries]
-    columns = _rendered(tensors, _colours(tensors, inputs, camera), camera)
+    columns = _rendered(tensors, _colours(tensors, inputs, run.record.config), camera)
     scores = summary.method.scores
     for i, (item, entry) in enumerate(zip(chosen, entries, strict=True)):
         pixels = inputs[i]
@@ -149,14 +150,17 @@ def _entries(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
         )
 
 
-def _colours(tensors: dict[str, Tensor], inputs: Sequence[Pixels | None], camera: Camera) -> Tensor:
+def _colours(
+    tensors: dict[str, Tensor], inputs: Sequence[Pixels | None], config: RunConfig
+) -> Tensor:
     """Albedos (N, 3, S, S) corrected by the inputs; as they are where an input is gone."""
-    nothing = np.zeros((camera.size, camera.size, 3))
+    size = config.camera.size
+    nothing = np.zeros((size, size, 3))
     pixels = np.stack([nothing if image is None else image for image in inputs])
     images = torch.from_numpy(pixels).to(tensors["albedo"]).permute(0, 3, 1, 2) * 2 - 1
     there = torch.tensor([image is not None for image in inputs])
     shown = tensors["mask"] * there[:, None, None]
-    return painted_albedo(tensors | {"mask": shown}, images, camera)
+    return painted_albedo(tensors | {"mask": shown}, images, config)
 
 
 def _rendered(tensors: dict[str, Tensor], colours: Tensor, camera: Camera) -> dict[str, list[str]]:

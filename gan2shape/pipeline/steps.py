@@ -244,6 +244,7 @@ class Estimate:
                 group.targets.masks[part],
                 group.camera,
                 group.config.renderer,
+                symmetric=group.config.optimization.symmetric,
             ).albedo
             for part in self.parts
         ]

@@ -17,6 +17,7 @@ from torch.nn import functional
 from gan2shape.pipeline.camera import Camera, project, rotation_matrix, transform, unproject
 from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.render import Backend, render_depth
+from gan2shape.schemas.config import RunConfig
 
 DARKEST = 0.05
 """Added to brightnesses in [0, 2] before they are divided: dark pixels are mostly noise."""
@@ -38,21 +39,25 @@ def paint(
     masks: Tensor,
     camera: Camera,
     renderer: Backend = "auto",
+    *,
+    symmetric: bool,
 ) -> Canonical:
     """Shapes with albedos corrected by what the inputs show of them.
 
     Every visible point's albedo is multiplied by input over rendering. A point that the input hides
-    takes the factor of its mirror image, and where that is hidden too it stays as it is.
+    takes the factor of its mirror image where objects are symmetric, and stays as it is where they
+    are not, or that is hidden too.
 
     Args:
         shapes: B of them.
         view, light: (B, 6) and (B, 4) of the inputs.
         images, masks: inputs (B, 3, S, S) in [-1, 1] and where they show the object (B, S, S).
+        symmetric: whether objects may be taken for symmetric.
     """
     rendering = shapes.render(view, light, camera, renderer)
     gain = ((images + 1 + DARKEST) / (rendering.image + 1 + DARKEST)).clamp(*GAIN)
     gain, weight = _seen_on(*(shapes, view, gain, masks, rendering.depth, rendering.mask, camera))
-    mirrored = (1 - weight) * weight.flip(-1)
+    mirrored = (1 - weight) * weight.flip(-1) * symmetric
     total = weight + mirrored + PRIOR
     gain = (weight * gain + mirrored * gain.flip(-1) + PRIOR) / total
     return replace(shapes, albedo=(shapes.albedo / 2 + 0.5).mul(gain).clamp(0, 1) * 2 - 1)
@@ -117,13 +122,14 @@ def _sampled(
     return functional.grid_sample(maps, grid, align_corners=True), points[..., 2][:, None]
 
 
-def painted_albedo(
-    results: Mapping[str, Tensor], images: Tensor, camera: Camera, renderer: Backend = "auto"
-) -> Tensor:
-    """Albedos (B, 3, S, S) of results under the names of a run's arrays, corrected by their inputs.
+def painted_albedo(results: Mapping[str, Tensor], images: Tensor, config: RunConfig) -> Tensor:
+    """Albedos (B, 3, S, S) of a run's results under their arrays' names, corrected by their inputs.
 
     Nothing is taken of an input (B, 3, S, S) from where the result's mask is empty.
     """
+    camera, symmetric = Camera.from_config(config.camera), config.optimization.symmetric
     shapes = Canonical.of(results["depth"], results["albedo"], camera)
     view, light, mask = (results[name] for name in ("view", "light", "mask"))
-    return paint(shapes, view, light, images, mask, camera, renderer).albedo
+    return paint(
+        shapes, view, light, images, mask, camera, config.renderer, symmetric=symmetric
+    ).albedo

@@ -137,7 +137,7 @@ def single_image_settings(config: RunConfig) -> dict[str, Any]:
         **{name: getattr(config, name) for name in run},
         **{name: getattr(config.optimization, name) for name in losses},
         "method": "finetune",
-        "symmetric": config.optimization.symmetry_step3 != "never",
+        "symmetric": config.optimization.symmetric,
     }
 
 

@@ -185,7 +185,8 @@ class OptimizationConfig(Settings):
     pseudo_albedo: Literal["network", "input"] = "network"
     """Albedo of pseudo samples: the network's, as in the paper, or that corrected by the input
     where it is seen there, or its mirror image is. The network's is blurred and close to the
-    average, and projected samples made from it show other people."""
+    average, and projected samples made from it show other people. Mirror images count where step 3
+    is symmetric."""
     calibration: Count = 0
     """Iterations that teach a copy of the view network the known views of renderings. It then
     tells how far projected samples follow turns about each axis, in comparison with the yaw, and
@@ -219,6 +220,11 @@ class OptimizationConfig(Settings):
     """Discriminator blocks whose features are compared."""
     collapse_ratio: float = Field(default=0.05, ge=0)
     """An image fails when its projected samples vary less than this share of its pseudo samples."""
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether step 3 ever takes objects for symmetric; then their colours are, too."""
+        return self.symmetry_step3 != "never"
 
 
 class InversionConfig(Settings):

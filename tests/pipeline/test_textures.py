@@ -1,4 +1,4 @@
-"""Albedo from inputs: right where the input shows it, by symmetry where it does not."""
+"""Albedo from inputs: right where the input shows it, by symmetry (if any) where it does not."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ CAMERA = Camera.from_config(CameraConfig(size=64))
 LIGHT = torch.tensor([[0.0, 0.4, 0.3, 0.1]])
 
 
-def corrected(yaw: float) -> tuple[Tensor, Tensor]:
+def corrected(yaw: float, symmetric: bool = True) -> tuple[Tensor, Tensor]:
     """True albedo, and grey albedo corrected by an input seen under `yaw`."""
     depth = depth_map("bump", CAMERA, 1).float()
     true = Canonical.of(depth, symmetric_albedo(CAMERA), CAMERA)
     view = torch.tensor([[0.0, yaw, 0.0, 0.0, 0.0, 0.0]])
     seen = true.render(view, LIGHT, CAMERA).image
     grey = replace(true, albedo=torch.zeros_like(true.albedo))
-    found = paint(grey, view, LIGHT, seen, torch.ones_like(depth), CAMERA)
+    masks = torch.ones_like(depth)
+    found = paint(grey, view, LIGHT, seen, masks, CAMERA, symmetric=symmetric)
     return true.albedo, found.albedo
 
 
@@ -43,6 +44,13 @@ def test_it_finds_what_the_input_shows_and_its_mirror_image(yaw: float) -> None:
     assert error.mean() < 0.12 * albedo[..., inside, inside].abs().mean()
 
 
+def test_without_symmetry_a_hidden_side_stays_as_it_is() -> None:
+    mirrored, plain = (corrected(0.6, symmetric)[1].squeeze(0) for symmetric in (True, False))
+    changed = (mirrored - plain).abs().amax(0) > 0.05
+    assert changed.any()
+    assert plain[:, changed].abs().mean() < 0.5 * mirrored[:, changed].abs().mean()
+
+
 def test_what_nothing_shows_stays() -> None:
     depth = depth_map("plane", CAMERA, 1).float()
     albedo = symmetric_albedo(CAMERA)
@@ -50,7 +58,8 @@ def test_what_nothing_shows_stays() -> None:
     masks[:, :32] = 0
     shapes = Canonical.of(depth, albedo, CAMERA)
     white = torch.ones_like(albedo)
-    found = paint(shapes, torch.zeros(1, 6), LIGHT, white, masks, CAMERA).albedo
+    view = torch.zeros(1, 6)
+    found = paint(shapes, view, LIGHT, white, masks, CAMERA, symmetric=True).albedo
     torch.testing.assert_close(found[..., :30, :], albedo[..., :30, :])
     assert (found[..., 34:-1, 1:-1] > albedo[..., 34:-1, 1:-1] + 0.1).all()
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gan2shape.jobs import store
 from gan2shape.jobs.images import ImageError, load_image
-from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.stylegan2.inversion import match_size
 from gan2shape.pipeline.synthetic.model import load_head_model
 from gan2shape.pipeline.synthetic.variations import Sitter, Studio
@@ -81,9 +80,7 @@ class RunHeads:
         arrays = {name: store.read_rows(self.run.path, name, numbers) for name in ARRAYS}
         found = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
         inputs = torch.stack(images)
-        config = self.run.record.config
-        camera = Camera.from_config(config.camera)
-        albedo = painted_albedo(found, inputs, camera, config.renderer)
+        albedo = painted_albedo(found, inputs, self.run.record.config)
         return Subjects(
             inputs,
             found | {"albedo": albedo},

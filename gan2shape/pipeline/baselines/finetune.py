@@ -179,7 +179,10 @@ class SingleImages(Objective):
         and lights (B, 4), and these.
         """
         config, camera = self.config, networks.camera
-        coloured = paint(shapes, view, light, images, masks, camera, config.renderer)
+        coloured = paint(
+            *(shapes, view, light, images, masks, camera, config.renderer),
+            symmetric=config.symmetric,
+        )
         views = sample_views(len(images), config.view_prior, random)
         lights = sample_lights(light, config.light_prior, random)
         painted = coloured.render(views, lights, camera, config.renderer)
