@@ -31,6 +31,7 @@ from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.gan_data import dataset, subset
 from gan2shape.jobs.pretrain_show import SHOWN, write_sheet
 from gan2shape.jobs.processes import tune_allocator
+from gan2shape.jobs.scan import scan
 from gan2shape.jobs.steps_display import Note, Show
 from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_rows
 from gan2shape.jobs.truth_data import Examples, true_dataset
@@ -138,6 +139,7 @@ def _train(request: Request, show: Show, note: Note) -> None:
     trainer, perceptual = _trainer(request, teachers)
     record: dict[str, Any] = {
         "source": request.source,
+        "images_sha256": scan(request.source).ids_sha256,
         "perceptual": perceptual,
         "settings": request.config.model_dump(mode="json"),
     }
@@ -230,8 +232,8 @@ def _check_record(out: Path, record: dict[str, Any]) -> None:
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:
     """What stays the same when a training goes on."""
     settings = {k: v for k, v in record["settings"].items() if k not in CHANGEABLE}
-    networks = {name: record[name] for name in ("networks", "teachers") if name in record}
-    return settings | {"perceptual": record["perceptual"]} | networks
+    others = ("images_sha256", "perceptual", "networks", "teachers")
+    return settings | {name: record[name] for name in others if name in record}
 
 
 def _judge(

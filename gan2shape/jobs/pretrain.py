@@ -11,7 +11,6 @@ The training directory:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -117,7 +116,7 @@ def _prepare(request: Request) -> tuple[_Job, dict[str, Any]]:
     record = {
         "source": request.source,
         "images": len(found),
-        "images_sha256": hashlib.sha256("\n".join(found.ids).encode()).hexdigest(),
+        "images_sha256": found.ids_sha256,
         "gan": {"source": request.gan, "sha256": gan.sha256},
         "masks": request.masks,
         "latents": request.latents,
@@ -129,7 +128,7 @@ def _prepare(request: Request) -> tuple[_Job, dict[str, Any]]:
     }
     rows = found.manifest(len(found)).to_pylist()
     latents = shared_latents(found, gan.generator.style_dim)
-    return _Job(request, rows, latents, plain_digest(record)), record
+    return _Job(request, rows, latents, plain_digest(_fixed(record))), record
 
 
 def _finished(out: Path, record: dict[str, Any]) -> bool:
@@ -143,13 +142,20 @@ def _finished(out: Path, record: dict[str, Any]) -> bool:
     if not isinstance(before, dict):
         raise UserError(f"{out / RECORD} is damaged; train into another directory.")
     finished = bool(before.pop("finished", False))
-    changed = sorted(name for name in record if before.get(name) != record[name])
+    known, wanted = _fixed(before), _fixed(record)
+    changed = sorted(name for name in wanted if known.get(name) != wanted[name])
     if changed:
         raise UserError(
             f"{out} holds a training with other {', '.join(changed)}; give the same command to go "
             "on with it, or train into another directory."
         )
     return finished and (out / NETWORKS).exists()
+
+
+def _fixed(record: dict[str, Any]) -> dict[str, Any]:
+    """What stays the same when a training goes on: files may have moved."""
+    digests = {name: (record.get(name) or {}).get("sha256") for name in ("gan", "networks")}
+    return {name: value for name, value in record.items() if name != "source"} | digests
 
 
 def _write_record(out: Path, record: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import re
@@ -66,6 +67,11 @@ class Scan:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def ids_sha256(self) -> str:
+        """Tells whether a listing has the same images as another, wherever they are."""
+        return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
 
     def manifest(self, shard_size: int) -> pa.Table:
         """The rows of `manifest.parquet`, cut into shards of `shard_size` consecutive images."""

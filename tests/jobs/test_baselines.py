@@ -174,6 +174,18 @@ def test_another_training_in_the_directory(
         run(request(heads, whole, **changes))
 
 
+def test_images_may_move_but_not_change(heads: Path, whole: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(heads, source)
+    shutil.copytree(whole, out)
+    _, notes = run(request(source, out))
+    assert "going on after 16 images" in notes
+    image = next((source / "image").iterdir())
+    image.rename(image.with_stem("other"))
+    with pytest.raises(UserError, match="a training with other images_sha256;"):
+        run(request(source, out))
+
+
 def test_what_cannot_be_trained_on_is_said(heads: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no true depth to learn from"):
         run(request(heads / "image", tmp_path / "out"))

@@ -19,6 +19,7 @@ from gan2shape.jobs import store
 from gan2shape.jobs.benchmark import experiments, manipulations
 from gan2shape.jobs.benchmark.plan import HeadSet
 from gan2shape.jobs.benchmark.record import Bench, Record
+from gan2shape.jobs.benchmark_views import heads as heads_module
 from gan2shape.jobs.benchmark_views import identity as identities
 from gan2shape.jobs.benchmark_views import scoring, tools
 from gan2shape.jobs.benchmark_views.identity import IdentityBudget, load_identity
@@ -366,6 +367,10 @@ def test_a_benchmark_has_them_as_parts_and_sections(
     assert notes == ["rotation is left out: it needs row 6 or 10, finished"]
     assert turning_part.section(bench) is None
     shutil.copytree(given.run, bench.row("06-gan2shape"))
+    with monkeypatch.context() as few:
+        few.setattr(heads_module, "FEWEST", 5)
+        turning_part.make(bench, quiet(notes))
+    assert notes.pop().startswith("rotation is left out: it needs ")
     for part in experiments.EXPERIMENTS:
         part.make(bench, quiet(notes))
     assert len(notes) == 1
@@ -379,6 +384,7 @@ def test_a_benchmark_has_them_as_parts_and_sections(
     line = next(row for row in turned.markdown.splitlines() if row.startswith("| Shape |"))
     assert f"| {mesh:.4f} ±" in line
     assert f"| {scores(views, 'l1_inside', '-30')['card']:.4f} |" in turned.markdown
+    assert "with the shapes and networks of row 6 GAN2Shape, symmetric." in turned.markdown
     assert "LPIPS" not in turned.markdown
     assert 'src="data:image/webp' in turned.body
     assert "AUC of" in relit.body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.pretrain import Request, pretrain
 from gan2shape.jobs.processes import plan_processes
 from gan2shape.pipeline.pretrained import load_pretrained
+from gan2shape.schemas.assets import GAN_FILE, asset_path
 from gan2shape.schemas.config import load_config
 from gan2shape.schemas.errors import UserError
 
@@ -84,6 +86,14 @@ def test_a_finished_training_is_left_alone(whole: Path) -> None:
     before = (whole / "networks.safetensors").stat().st_mtime_ns
     path, notes = run(request(whole))
     assert path.stat().st_mtime_ns == before
+    assert "finished already" in notes[0]
+
+
+def test_images_and_gan_may_move(whole: Path, tmp_path: Path) -> None:
+    images, gan = tmp_path / "heads", tmp_path / "gan.safetensors"
+    shutil.copytree(HEADS, images)
+    shutil.copy(asset_path("heads64", GAN_FILE), gan)
+    _, notes = run(request(whole, source=str(images), gan=str(gan)))
     assert "finished already" in notes[0]
 
 

@@ -238,3 +238,12 @@ def test_mistakes_are_found_before_anything_is_made(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         prepare(dataclass_replace(request, **change), CPU, standin.make_engine)
     assert not (tmp_path / "run").exists()
+
+
+def test_groups_are_of_nearly_one_size(tmp_path):
+    config = standin.tiny_config(group_size=4, shard_size=8)
+    for count, sizes in ((3, [3]), (5, [3, 2]), (9, [3, 3, 3]), (12, [4, 4, 4])):
+        run = make_run(tmp_path / str(count), count, config)
+        groups = [bounds for plan in run.plan for bounds in plan.groups]
+        assert [stop - start for start, stop in groups] == sizes
+        assert all(plan.stop - plan.start <= 8 for plan in run.plan)

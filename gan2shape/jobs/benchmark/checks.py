@@ -25,6 +25,8 @@ MOST = {
 class Check:
     """One requirement."""
 
+    row: int
+    """The row that it is about; the last one's for all rows."""
     text: str
     """What is demanded, of what."""
     demanded: str
@@ -52,14 +54,17 @@ def all_checks(lines: Sequence[Line]) -> tuple[Check, ...]:
             _worse(found[5], found[6], score),
             _worse(found[7], found[8], score),
             _better(found[10], found[6], score),
+            _ordered(lines, score),
         ]
     checks.append(_quicker(found[10], found[6]))
-    return tuple(sorted(checks, key=lambda check: int(check.text.split()[1].rstrip(","))))
+    return tuple(sorted(checks, key=lambda check: check.row))
 
 
 def _at_most(line: Line, score: str, most: float) -> Check:
-    text = f"Row {line.method.number}, {NAMES[score]} ratio"
-    return _check(text, f"at most {most:.3f}", _ratio(line, score), lambda value: value <= most)
+    what = f"{NAMES[score]} ratio"
+    return _check(
+        line, what, f"at most {most:.3f}", _ratio(line, score), lambda value: value <= most
+    )
 
 
 def _near_paper(line: Line, score: str) -> Check:
@@ -67,35 +72,54 @@ def _near_paper(line: Line, score: str) -> Check:
     assert paper is not None  # row 4 is the paper's
     target = round(getattr(paper, SCORES[score]), 3)
     high = target * (1 + CLOSE)
-    text = f"Row {line.method.number}, {NAMES[score]} ratio"
     demanded = f"at most {high:.3f} ({CLOSE:.0%} above {target:.3f})"
-    return _check(text, demanded, _ratio(line, score), lambda value: value <= high)
+    what = f"{NAMES[score]} ratio"
+    return _check(line, what, demanded, _ratio(line, score), lambda value: value <= high)
 
 
 def _worse(line: Line, than: Line, score: str) -> Check:
-    text = f"Row {line.method.number}, {NAMES[score]} ratio"
     limit = _ratio(than, score)
     of = f"row {than.method.number}"
     demanded = f"above that of {of}" + ("" if limit is None else f", {limit:.3f}")
     ours = None if limit is None else _ratio(line, score)
-    return _check(text, demanded, ours, lambda value: limit is not None and value > limit)
+    what = f"{NAMES[score]} ratio"
+    return _check(line, what, demanded, ours, lambda value: limit is not None and value > limit)
 
 
 def _better(line: Line, than: Line, score: str) -> Check:
     ours, theirs = _ratio(line, score), _ratio(than, score)
     share = None if ours is None or theirs is None else ours / theirs
-    text = f"Row {line.method.number}, {NAMES[score]} as a share of row {than.method.number}'s"
-    return _check(text, f"at most {1 - BETTER:.2f}", share, lambda value: value <= 1 - BETTER)
+    what = f"{NAMES[score]} as a share of row {than.method.number}'s"
+    return _check(line, what, f"at most {1 - BETTER:.2f}", share, lambda value: value <= 1 - BETTER)
 
 
 def _quicker(line: Line, than: Line) -> Check:
     limit = than.seconds_per_image if _ratio(than, "side") is not None else None
     ours = line.seconds_per_image if _ratio(line, "side") is not None else None
-    text = f"Row {line.method.number}, seconds per image"
+    number = line.method.number
+    text = f"Row {number}, seconds per image"
     demanded = f"fewer than row {than.method.number}'s"
     if limit is None or ours is None:
-        return Check(text, demanded, None, None)
-    return Check(text, f"{demanded}, {limit:.1f}", f"{ours:.1f}", ours < limit)
+        return Check(number, text, demanded, None, None)
+    return Check(number, text, f"{demanded}, {limit:.1f}", f"{ours:.1f}", ours < limit)
+
+
+def _ordered(lines: Sequence[Line], score: str) -> Check:
+    """Whether the paper's rows come in its order."""
+    rows = [line for line in lines if line.method.paper is not None]
+    paper = sorted(rows, key=lambda line: getattr(line.method.paper, SCORES[score]))
+    ratios = {line.method.number: _ratio(line, score) for line in rows}
+    found = {number: ratio for number, ratio in ratios.items() if ratio is not None}
+    wanted, last = [line.method.number for line in paper], lines[-1].method.number
+    text, demanded = f"Rows from best to worst by {NAMES[score]}", _numbers(wanted)
+    if len(found) < len(rows):
+        return Check(last, text, demanded, None, None)
+    ours = sorted(found, key=found.__getitem__)
+    return Check(last, text, f"{demanded} as in the paper", _numbers(ours), ours == wanted)
+
+
+def _numbers(rows: Sequence[int]) -> str:
+    return ", ".join(map(str, rows))
 
 
 def _ratio(line: Line, score: str) -> float | None:
@@ -103,7 +127,11 @@ def _ratio(line: Line, score: str) -> float | None:
     return None if found is None else found.ratio.value
 
 
-def _check(text: str, demanded: str, value: float | None, met: Callable[[float], bool]) -> Check:
+def _check(
+    line: Line, what: str, demanded: str, value: float | None, met: Callable[[float], bool]
+) -> Check:
+    number = line.method.number
+    text = f"Row {number}, {what}"
     if value is None:
-        return Check(text, demanded, None, None)
-    return Check(text, demanded, f"{value:.3f}", bool(met(value)))
+        return Check(number, text, demanded, None, None)
+    return Check(number, text, demanded, f"{value:.3f}", bool(met(value)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from gan2shape.jobs.benchmark.plan import KEY_SHOWN, HeadSet
 from gan2shape.jobs.files import TEMPORARY, write_whole
+from gan2shape.jobs.images import ImageError
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.synth import description, write_heads
 from gan2shape.jobs.trivial import average_depth
@@ -88,23 +90,39 @@ def entries(folder: Path) -> list[dict[str, Any]]:
     return list(scan(str(folder.resolve())).manifest(1).to_pylist())
 
 
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Raises `UserError` in place of what a damaged file in the heads' `folder` raises."""
+    try:
+        yield
+    except ImageError as error:
+        raise UserError(
+            f"A file of the heads in {folder} {error}; remove that folder and give the same "
+            "'gan2shape benchmark heads' again, which draws these heads anew."
+        ) from error
+
+
 def average_file(cache: Path, heads: HeadSet) -> Path:
     """Where the average true depth of the heads is kept."""
     return cache / f"average-{heads.key[:KEY_SHOWN]}.npy"
 
 
 def make_average(file: Path, folder: Path, heads: HeadSet, show: Show) -> bool:
-    """Average the true depths of the heads in `folder`; returns whether there was need to."""
+    """Average the true depths of the heads in `folder`; returns whether there was need to.
+
+    Raises `UserError` when one of them cannot be used.
+    """
     if file.exists():
         return False
     rows = entries(folder)
 
-    def told() -> Any:
+    def told() -> Iterator[dict[str, Any]]:
         for done, row in enumerate(rows, 1):
             yield row
             show("true depths", done, len(rows))
 
-    mean = average_depth(told(), CameraConfig(size=heads.size)).result()
+    with usable(folder):
+        mean = average_depth(told(), CameraConfig(size=heads.size)).result()
     buffer = io.BytesIO()
     np.save(buffer, mean.numpy())
     write_whole(file, buffer.getvalue())

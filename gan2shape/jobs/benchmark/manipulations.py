@@ -18,9 +18,11 @@ from PIL import Image
 from gan2shape.jobs import store
 from gan2shape.jobs.benchmark.display import Display
 from gan2shape.jobs.benchmark.methods import BY_NUMBER
+from gan2shape.jobs.benchmark.methods import METHODS as ROWS
 from gan2shape.jobs.benchmark.record import Bench
 from gan2shape.jobs.benchmark.rows import is_made
 from gan2shape.jobs.benchmark.sections import Experiment, Section
+from gan2shape.jobs.benchmark_views.heads import FEWEST, TooFewHeadsError
 from gan2shape.jobs.benchmark_views.identity import FULL
 from gan2shape.jobs.benchmark_views.relighting import LIGHTS, relighting
 from gan2shape.jobs.benchmark_views.rotation import DEGREES, rotation
@@ -96,17 +98,20 @@ def _make(manipulation: Manipulation, bench: Bench, display: Display) -> None:
     if networks is None or not asset_path(networks.path, NETWORKS_FILE).is_file():
         display.note(f"{manipulation.name} is left out: the networks of {run.path} are gone")
         return
-    with display.steps() as (show, _):
-        manipulation.run(
-            run.path,
-            bench.record.gan.path,
-            networks.path,
-            bench.out / FOLDER,
-            identity=BUDGET,
-            cache=bench.cache / CACHED,
-            lpips=bench.record.lpips and Path(bench.record.lpips),
-            show=show,
-        )
+    try:
+        with display.steps() as (show, _):
+            manipulation.run(
+                run.path,
+                bench.record.gan.path,
+                networks.path,
+                bench.out / FOLDER,
+                identity=BUDGET,
+                cache=bench.cache / CACHED,
+                lpips=bench.record.lpips and Path(bench.record.lpips),
+                show=show,
+            )
+    except TooFewHeadsError:
+        display.note(f"{manipulation.name} is left out: it needs {FEWEST} heads with a result")
 
 
 def _shapes(bench: Bench) -> store.Run | None:
@@ -189,8 +194,10 @@ def _score(row: dict[str, Any], name: str, spread: bool = True) -> str:
 def _notes(views: Views) -> list[str]:
     """How to read the scores."""
     told = views.verification
+    rows = [f"row {row.label}" for row in ROWS if row.folder == views.run]
     return [
-        f"Means and standard deviations over {views.heads} heads.",
+        f"Means and standard deviations over {views.heads} heads, with the shapes and networks of "
+        f"{rows[0] if rows else views.run}.",
         *([f"{views.left_out} heads have no result."] if views.left_out else []),
         "L1 is on [0, 1]; lower is better but for SSIM. Identity is the distance of embeddings by "
         f"a network that tells pairs of heads apart with an AUC of {told.auc:.3f} (same head "

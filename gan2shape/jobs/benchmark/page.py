@@ -204,7 +204,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
         ("Train heads", str(record.train_heads)),
         ("GAN", f"{record.gan.path} (SHA-256 {record.gan.sha256})"),
         ("Priors", record.priors or "the presets'"),
-        ("Cache", record.cache),
+        ("Cache", str(results.bench.cache)),
     ]
     for row in results.rows:
         if row.run is not None:

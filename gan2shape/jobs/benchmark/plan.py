@@ -7,7 +7,7 @@ its key, and a row's run is gone on with while its key is the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,8 @@ class Plan:
     priors: str | None
     lpips: str | None = None
     """A file."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What else is the same for all rows of a benchmark, by the option that decides it."""
 
     @property
     def trainings(self) -> tuple[Training, ...]:
@@ -235,7 +237,14 @@ def make_plan(request: Request) -> Plan:
         config = getattr(recipe, method.recipe).config(request.seed, priors, method.overrides)
         rows.append(Row(method, config, start(TRAININGS[method.training]), heads, weights))
     lpips = None if request.lpips is None else str(request.lpips.resolve())
-    return Plan(heads, train_heads, tuple(rows), weights, priors, lpips)
+    options = {
+        "--seed": request.seed,
+        "--packaged": request.packaged,
+        "--priors": plain_digest(
+            [forward.view_prior.model_dump(), forward.light_prior.model_dump()]
+        ),
+    }
+    return Plan(heads, train_heads, tuple(rows), weights, priors, lpips, options)
 
 
 def _packaged(name: str, gan: Gan, config: RunConfig) -> Weights:

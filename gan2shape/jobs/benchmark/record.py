@@ -44,7 +44,10 @@ class Record:
     gan: Weights
     priors: str | None
     cache: str
+    """Relative to the benchmark's directory where it is in it."""
     lpips: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """Those that all rows share, and what they came to: see `Plan.options`."""
     rows: dict[int, RowRecord] = field(default_factory=dict)
     """By number; rows that have been begun."""
 
@@ -59,7 +62,7 @@ class Bench:
     @property
     def cache(self) -> Path:
         """Where train heads and trainings are."""
-        return Path(self.record.cache)
+        return (self.out / self.record.cache).resolve()
 
     @property
     def heads(self) -> Path:
@@ -102,7 +105,8 @@ def open_bench(out: Path) -> Bench:
 def begin(out: Path, plan: Plan, recipe: dict[str, Any], cache: Path) -> Bench:
     """Open the benchmark at `out` for a plan, or make it.
 
-    Raises `UserError` when it holds other heads, another GAN, or rows that were made otherwise.
+    Raises `UserError` when it holds other heads, another GAN or another seed, or rows that were
+    made otherwise.
     """
     rows: dict[int, RowRecord] = {}
     if (out / RECORD).exists():
@@ -113,15 +117,19 @@ def begin(out: Path, plan: Plan, recipe: dict[str, Any], cache: Path) -> Bench:
             "GAN weights": before.gan.sha256 == plan.gan.sha256,
         }
         changed = [name for name, same in known.items() if not same]
+        options = before.options
+        changed += [name for name, value in options.items() if plan.options[name] != value]
         if changed:
             raise UserError(
                 f"{out} holds a benchmark with other {' and '.join(changed)}; give the options "
                 "that it began with, or another --out."
             )
         rows = before.rows
-    place = str(cache.resolve())
+    inside, place = out.resolve(), cache.resolve()
     record = Record(
-        *(recipe, plan.heads, plan.train_heads, plan.gan, plan.priors, place, plan.lpips, rows)
+        *(recipe, plan.heads, plan.train_heads, plan.gan, plan.priors),
+        str(place.relative_to(inside) if place.is_relative_to(inside) else place),
+        *(plan.lpips, plan.options, rows),
     )
     bench = Bench(out, record)
     for row in plan.rows:

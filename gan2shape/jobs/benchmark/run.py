@@ -67,7 +67,10 @@ def do_parts(found: list[Part], display: Display) -> None:
 
 
 def parts(plan: Plan, bench: Bench, execution: Execution, display: Display) -> list[Part]:
-    """Heads first, then what the rows need to be trained, the rows, and the experiments."""
+    """Heads first, then what the rows need to be trained, the rows, and the experiments.
+
+    Table and page are written before these, which may be stopped or fail, too.
+    """
     found = [
         Part(str(plan.heads), partial(_heads, bench.heads, plan.heads, display)),
         Part(str(plan.train_heads), partial(_train_heads, plan, bench, display)),
@@ -84,6 +87,8 @@ def parts(plan: Plan, bench: Bench, execution: Execution, display: Display) -> l
         found.append(Part(title, do))
     for row in plan.rows:
         found.append(Part(str(row), partial(_row, row, plan, bench.out, execution, display)))
+    if experiments.EXPERIMENTS:
+        found.append(Part("table and page", partial(_report, bench.out)))
     for experiment in experiments.EXPERIMENTS:
         do = partial(_experiment, experiment, bench.out, display)
         found.append(Part(experiment.title, do))
@@ -126,6 +131,11 @@ def _row(row: Row, plan: Plan, out: Path, execution: Execution, display: Display
     folder, networks = bench.row(row.method.folder), networks_path(bench.cache, row.start)
     with display.run() as show:
         return make_row(row, folder, bench.heads, networks, execution, plan.priors, show)
+
+
+def _report(out: Path) -> bool:
+    write_benchmark(out)
+    return True
 
 
 def _experiment(experiment: Experiment, out: Path, display: Display) -> bool:

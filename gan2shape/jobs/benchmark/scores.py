@@ -14,7 +14,13 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from gan2shape.jobs import store
-from gan2shape.jobs.benchmark.heads import average_file, entries, is_complete, read_average
+from gan2shape.jobs.benchmark.heads import (
+    average_file,
+    entries,
+    is_complete,
+    read_average,
+    usable,
+)
 from gan2shape.jobs.benchmark.methods import AVERAGE, CONSTANT, METHODS, Method
 from gan2shape.jobs.benchmark.record import Bench
 from gan2shape.jobs.benchmark.trainings import read_record
@@ -104,7 +110,7 @@ class Results:
 def read_results(bench: Bench) -> Results:
     """Score the rows without a run, and read what the others have committed.
 
-    Raises `UserError` when the heads are gone or a run cannot be read.
+    Raises `UserError` when the heads are gone or damaged, or a run cannot be read.
     """
     record = bench.record
     if not is_complete(bench.heads, record.heads):
@@ -130,7 +136,8 @@ def _trivial(bench: Bench, found: Sequence[dict[str, Any]]) -> dict[int, RowScor
         AVERAGE: average,
     }
     made = {str(number): plane for number, plane in planes.items() if plane is not None}
-    scores = plane_scores(made, found, camera)
+    with usable(bench.heads):
+        scores = plane_scores(made, found, camera)
     rows = {}
     for method in METHODS:
         if method.number in planes:

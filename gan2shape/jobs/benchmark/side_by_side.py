@@ -17,6 +17,7 @@ from gan2shape.jobs.benchmark.trainings import is_trained, train
 from gan2shape.jobs.cluster import local_client
 from gan2shape.jobs.runs import Execution
 from gan2shape.jobs.steps_display import INVERSION, Note, Show, ShowMany
+from gan2shape.schemas.errors import UserError
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -37,9 +38,12 @@ def train_all(
     """Train all that are not finished, or go on with them; returns whether there was need to.
 
     They come after those that they go on from. One alone, or one worker, trains in this process.
-    Raises what the first of them raised, after the others that do not need it have finished;
-    stopped, it ends them all, and the same call goes on from their last checkpoints.
+    Raises what the first of them raised, after the others that do not need it have finished, and
+    `UserError` where its process was killed; stopped, it ends them all, and the same call goes on
+    from their last checkpoints.
     """
+    from distributed import KilledWorker
+
     missing = [training for training in trainings if not is_trained(cache, training)]
     if not missing:
         return False
@@ -63,9 +67,15 @@ def train_all(
             futures[training.key] = client.submit(
                 _task, training, heads, cache, alone, before, key=training.folder
             )
-        errors = [future.exception() for future in futures.values()]
-    for error in filter(None, errors):
-        raise error
+        errors = {training.folder: futures[training.key].exception() for training in missing}
+    for folder, error in errors.items():
+        if isinstance(error, KilledWorker):
+            raise UserError(
+                f"The process of {folder} was killed again and again (out of memory?); give the "
+                "command again with --workers 1."
+            ) from error
+        if error is not None:
+            raise error
     return True
 
 

@@ -25,6 +25,10 @@ UNLIKE = 0.02
 ARRAYS = ("depth", "albedo", "view", "light", "mask", "latent")
 
 
+class TooFewHeadsError(UserError):
+    """A run has results for fewer heads than `FEWEST`."""
+
+
 @dataclass(frozen=True)
 class Subjects:
     """Some of the heads, B of them, as the run sees them and as they are."""
@@ -49,7 +53,7 @@ class RunHeads:
 
     def __init__(self, run: store.Run, limit: int | None = None) -> None:
         """Takes the first `limit` of them. Raises `UserError` when the run's images are no
-        synthetic heads, or fewer than two are done.
+        synthetic heads, and `TooFewHeadsError`.
         """
         self.run = run
         view = store.read_rows(run.path, "view", slice(0, run.record.images))
@@ -58,7 +62,7 @@ class RunHeads:
         self.rows = done[:limit]
         self.left_out = len(manifest) - len(done)
         if len(self.rows) < FEWEST:
-            raise UserError(
+            raise TooFewHeadsError(
                 f"{run.path} has results for {len(self.rows)} heads, and {FEWEST} are needed; "
                 f"finish it with 'gan2shape resume {run.path}', or give another run."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def run_experiment(
     """The experiment's results, from its files where it is finished."""
     name, heads = experiment.name, tools.heads
     table_file, picture = result_files(tools.out, name)
-    key = plain_digest([VERSION, RECIPE_VERSION, experiment.settings, tools.sources, budget.key])
+    versions = [VERSION, metadata.version("gan2shape"), RECIPE_VERSION]
+    key = plain_digest([*versions, experiment.settings, tools.sources, budget.key])
     finished = read_views(table_file, picture, key)
     if finished is not None:
         return finished
@@ -92,7 +94,15 @@ def run_experiment(
         for method in results[0]["scores"]
     }
     table = score_table(scores, experiment.changes, experiment.meaning)
-    views = Views(table, len(heads), heads.left_out, identity.verification, table_file, picture)
+    views = Views(
+        table=table,
+        heads=len(heads),
+        left_out=heads.left_out,
+        run=tools.run.path.name,
+        verification=identity.verification,
+        table_file=table_file,
+        picture=picture,
+    )
     write_views(views, key)
     for part in parts:
         checkpoints.drop(f"{name}-{part[0]}")

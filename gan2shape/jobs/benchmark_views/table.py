@@ -51,6 +51,8 @@ class Views:
     heads: int
     left_out: int
     """Heads of the run without a result."""
+    run: str
+    """Name of the run's directory."""
     verification: Verification
     """What to trust of the scores of identity."""
     table_file: Path
@@ -92,6 +94,7 @@ def write_views(views: Views, key: str) -> None:
     about = {
         "heads": views.heads,
         "left_out": views.left_out,
+        "run": views.run,
         "verification": asdict(views.verification),
     }
     buffer = io.BytesIO()
@@ -118,6 +121,7 @@ def read_views(table_file: Path, picture: Path, key: str | None = None) -> Views
         table=table,
         heads=about["heads"],
         left_out=about["left_out"],
+        run=about["run"],
         verification=Verification(**about["verification"]),
         table_file=table_file,
         picture=picture,

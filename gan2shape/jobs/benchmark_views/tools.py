@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Tools:
 
     def direction(self, name: str, find: Callable[[], list[Direction]], show: Show) -> Tensor:
         """Vectors (A, D) of directions in W, found once."""
-        checkpoints = self.checkpoints(self.sources["gan"], self.sources["networks"])
+        made_of = (self.sources["gan"], self.sources["networks"], metadata.version("gan2shape"))
+        checkpoints = self.checkpoints(*made_of)
         vectors = checkpoints.load(name)
         if vectors is None:
             show(f"direction of {name} in W", 0, 1)

@@ -177,6 +177,10 @@ def test_what_does_not_fit_ends_with_a_sentence(copied: Path) -> None:
         make(request(copied, count=2))
     with pytest.raises(UserError, match="with other train heads"):
         make(request(copied, recipe=tiny.recipe(train_heads=9)))
+    with pytest.raises(UserError, match="with other --seed; give"):
+        make(request(copied, seed=1, rows=(9,)))
+    with pytest.raises(UserError, match="with other --packaged; give"):
+        make(request(copied, packaged=True, rows=(4,)))
     refine = {**tiny.RECIPE["refine"]["set"], "optimization.decay": 0.1}
     other = tiny.recipe(refine=tiny.RECIPE["refine"] | {"set": refine})
     with pytest.raises(UserError, match="06-gan2shape was made with other settings or networks"):
@@ -199,6 +203,26 @@ def test_a_device_that_is_missing_is_told_before_anything_is_made(
     with pytest.raises(UserError, match="no CUDA device on this machine"):
         benchmark(request(tmp_path / "new"), Execution("cuda"), tiny.quiet())
     assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_head_ends_with_a_sentence(copied: Path) -> None:
+    folder = copied / "data" / "test"
+    next((folder / "depth").iterdir()).write_bytes(b"")
+    with pytest.raises(UserError, match=f"in {folder} is empty.*; remove that folder and give"):
+        write_benchmark(copied)
+    shutil.rmtree(folder)
+    make(request(copied))
+    next((copied / "cache").glob("average-*.npy")).unlink()
+    next((copied / "cache").glob("train-8-*/depth/*")).write_bytes(b"")
+    with pytest.raises(UserError, match=r"train-8-\w+ is empty.*; remove that folder and give"):
+        make(request(copied))
+
+
+def test_a_finished_benchmark_can_be_moved(copied: Path, tmp_path: Path) -> None:
+    before = (copied / "table.csv").read_text()
+    moved = copied.rename(tmp_path / "moved")
+    write_benchmark(moved)
+    assert (moved / "table.csv").read_text() == before
 
 
 def test_networks_that_changed_under_an_unfinished_row(copied: Path) -> None:
@@ -235,7 +259,7 @@ def test_an_experiment_adds_a_part_and_a_section(
     write_benchmark(copied)
     assert "Rotation" not in (copied / "index.html").read_text()
     notes = make(request(copied))
-    assert "part 7 of 7: rotation" in notes
+    assert notes[-2:] == ["part 7 of 8: table and page", "part 8 of 8: rotation"]
     assert "<p class='lead'>a figure</p>" in (copied / "index.html").read_text()
     assert "## Rotation\n\na figure" in (copied / "table.md").read_text()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gan2shape.jobs.benchmark import side_by_side
 from gan2shape.jobs.benchmark.plan import Plan, Request, Training, make_plan
 from gan2shape.jobs.benchmark.side_by_side import train_all
 from gan2shape.jobs.benchmark.trainings import is_trained, networks_file, read_record
@@ -77,6 +80,19 @@ def test_one_that_fails_leaves_the_others_finished(heads: Path, tmp_path: Path) 
     assert is_trained(cache, supervised)
     assert not is_trained(cache, broken)
     assert not is_trained(cache, after)
+
+
+def killed(*args: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_one_whose_process_is_killed_ends_with_a_sentence(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "_task", killed)
+    wanted = trainings(plan(tmp_path, (1, 6)))
+    with pytest.raises(UserError, match=rf"process of {wanted[0].folder} was killed .*--workers 1"):
+        train_all(wanted, heads, tmp_path / "cache", TWO, lambda *words: None, print)
 
 
 def test_one_that_diverges_ends_with_what_a_benchmark_can_change(
