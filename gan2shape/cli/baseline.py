@@ -141,6 +141,13 @@ def baseline_supervised(**options: Any) -> None:
     "deep.",
 )
 @click.option(
+    "--extent",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How wide that ellipsoid is, as a share of the object's width and height.",
+)
+@click.option(
     "--depth-rate",
     type=click.FloatRange(min=0, min_open=True),
     default=0.25,
@@ -152,6 +159,7 @@ def baseline_unsup3d(
     symmetry: bool,
     warm_up: int,
     relief: float,
+    extent: float,
     depth_rate: float,
     gan: str | None,
     lpips: Path | None,
@@ -167,7 +175,7 @@ def baseline_unsup3d(
       gan2shape baseline unsup3d photos/ --lpips vgg.pth --out unsup3d
       gan2shape baseline unsup3d heads/ --gan heads64 --no-symmetry --out unsup3d-n
       gan2shape baseline unsup3d heads/ --gan heads64 --width 16 --batch 16 --lr 0.0004 \\
-          --warm-up 2000 --relief 0.076 --decay 0.6 --images 80000 --out quick
+          --warm-up 2000 --relief 0.076 --extent 1.1 --decay 0.6 --images 80000 --out quick
     """
     from gan2shape.schemas.config import EllipsoidShape
 
@@ -176,7 +184,7 @@ def baseline_unsup3d(
         "method": "unsup3d",
         "symmetric": symmetry,
         "warm_up": warm_up,
-        "ellipsoid": {"near": far - relief, "far": far},
+        "ellipsoid": {"near": round(far - relief, 6), "far": far, "extent": extent},
         "depth_rate": depth_rate,
     }
     _train_baseline(settings, gan=gan, lpips=lpips, **options)

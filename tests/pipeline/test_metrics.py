@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan2shape.pipeline.baselines.trivial import MeanDepth, constant_depth, mean_depth
+from gan2shape.pipeline.baselines.trivial import MeanDepth, constant_depth
 from gan2shape.pipeline.camera import Camera, pixel_rays
 from gan2shape.pipeline.metrics import ErrorMap, depth_metrics, erode
 from gan2shape.pipeline.render import render_depth
@@ -156,7 +156,7 @@ def test_constant_depth_is_a_plane_that_fits_the_camera():
 def test_mean_depth_averages_the_images_that_see_a_pixel():
     depths = torch.tensor([[[1.0, 2.0], [3.0, 9.0]], [[3.0, 7.0], [5.0, 9.0]]])
     masks = torch.tensor([[[1, 1], [1, 0]], [[1, 0], [1, 0]]]).float()
-    mean = mean_depth(depths, masks)
+    mean = MeanDepth.empty(2).add(depths, masks).result()
     # Seen twice, once, twice and never: the last gets the mean of all that was seen.
     expected = torch.tensor([[2.0, 2.0], [4.0, (1 + 3 + 2 + 3 + 5) / 5]]).double()
     torch.testing.assert_close(mean, expected)
@@ -167,9 +167,10 @@ def test_mean_depth_averages_the_images_that_see_a_pixel():
 def test_mean_depth_ignores_what_lies_outside_the_masks():
     depths = torch.tensor([[[float("nan"), 2.0]] * 2])
     masks = torch.tensor([[[0.0, 1.0]] * 2])
-    assert mean_depth(depths, masks).isfinite().all()
+    empty = MeanDepth.empty(2)
+    assert empty.add(depths, masks).result().isfinite().all()
     with pytest.raises(ValueError, match="at least one image"):
-        mean_depth(depths, torch.zeros_like(masks))
+        empty.add(depths, torch.zeros_like(masks)).result()
 
 
 def test_an_error_map_means_over_the_images_that_are_valid_at_a_pixel():

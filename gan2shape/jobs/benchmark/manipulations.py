@@ -22,10 +22,9 @@ from gan2shape.jobs.benchmark.methods import METHODS as ROWS
 from gan2shape.jobs.benchmark.record import Bench
 from gan2shape.jobs.benchmark.rows import is_made
 from gan2shape.jobs.benchmark.sections import Experiment, Section
+from gan2shape.jobs.benchmark_views import relighting, rotation
 from gan2shape.jobs.benchmark_views.heads import FEWEST, TooFewHeadsError
 from gan2shape.jobs.benchmark_views.identity import FULL
-from gan2shape.jobs.benchmark_views.relighting import LIGHTS, relighting
-from gan2shape.jobs.benchmark_views.rotation import DEGREES, rotation
 from gan2shape.jobs.benchmark_views.scoring import result_files
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, Views, read_views
 from gan2shape.jobs.page import environment
@@ -65,16 +64,16 @@ class Manipulation:
 ROTATION = Manipulation(
     "rotation",
     "Face rotation",
-    rotation,
-    {str(degrees): f"{degrees:+d}°" for degrees in DEGREES},
+    rotation.rotation,
+    dict(zip(rotation.EXPERIMENT.changes, rotation.EXPERIMENT.titles, strict=True)),
     "Every head turned by fixed yaws from where its picture shows it, held against the true "
     "rendering of the head at that yaw. The light turns with the head.",
 )
 RELIGHTING = Manipulation(
     "relighting",
     "Relighting",
-    relighting,
-    {name: name.capitalize() for name in LIGHTS},
+    relighting.relighting,
+    dict(zip(relighting.EXPERIMENT.changes, relighting.EXPERIMENT.titles, strict=True)),
     "Every head under new lights, held against its true rendering under them.",
 )
 

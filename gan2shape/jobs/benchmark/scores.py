@@ -182,23 +182,24 @@ def _nothing(count: int) -> dict[str, Values]:
     return {name: np.full(count, np.nan) for name in DEPTH_SCORES}
 
 
-def _column(name: str, kind: pa.DataType, units: str, meaning: str) -> pa.Field:
+def column(name: str, kind: pa.DataType, units: str, meaning: str) -> pa.Field:
+    """A column that tells what it is, and may have nulls."""
     return pa.field(name, kind, True, {"units": units, "description": meaning})
 
 
 SCORES_SCHEMA = pa.schema(
     [
-        _column("number", pa.int32(), "", "number of the row in the table"),
-        _column("name", pa.string(), "", "name of the row"),
-        _column("symmetry", pa.string(), "", "Y, N or /"),
-        _column("image_id", pa.string(), "", "head"),
-        _column("done", pa.bool_(), "", "whether the row has an outcome for it"),
-        _column("error", pa.string(), "", "why the image failed"),
-        _column("compared", pa.bool_(), "", "whether every finished row has scores for it"),
-        _column("side", pa.float64(), "1", "scale-invariant depth error (tables print it x 100)"),
-        _column("mad_degrees", pa.float64(), "degree", "mean angle between normals"),
-        _column("mad_paper_degrees", pa.float64(), "degree", "by the published formula"),
-        _column("relief_scale", pa.float64(), "1", "best factor on log depth; 1 is right"),
+        column("number", pa.int32(), "", "number of the row in the table"),
+        column("name", pa.string(), "", "name of the row"),
+        column("symmetry", pa.string(), "", "Y, N or /"),
+        column("image_id", pa.string(), "", "head"),
+        column("done", pa.bool_(), "", "whether the row has an outcome for it"),
+        column("error", pa.string(), "", "why the image failed"),
+        column("compared", pa.bool_(), "", "whether every finished row has scores for it"),
+        column("side", pa.float64(), "1", "scale-invariant depth error (tables print it x 100)"),
+        column("mad_degrees", pa.float64(), "degree", "mean angle between normals"),
+        column("mad_paper_degrees", pa.float64(), "degree", "by the published formula"),
+        column("relief_scale", pa.float64(), "1", "best factor on log depth; 1 is right"),
     ]
 )
 

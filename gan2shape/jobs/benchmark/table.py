@@ -14,7 +14,7 @@ import pyarrow as pa
 from scipy.stats import bootstrap
 
 from gan2shape.jobs.benchmark.methods import CONSTANT, Method, paper_ratio
-from gan2shape.jobs.benchmark.scores import Results, RowScores
+from gan2shape.jobs.benchmark.scores import Results, RowScores, column
 
 Values = npt.NDArray[np.float64]
 
@@ -130,38 +130,34 @@ def _interval(samples: tuple[Values, ...], statistic: Any) -> tuple[float | None
 # As files
 
 
-def _column(name: str, kind: pa.DataType, units: str, meaning: str) -> pa.Field:
-    return pa.field(name, kind, True, {"units": units, "description": meaning})
-
-
 def _score_columns(short: str, units: str, name: str) -> list[pa.Field]:
     number, ratio = pa.float64(), "to the constant row on the same images"
     return [
-        _column(f"{short}_mean", number, units, f"mean {name} over images"),
-        _column(f"{short}_std", number, units, f"standard deviation of {name} over images"),
-        _column(f"{short}_ci_low", number, units, "95 % confidence interval of the mean"),
-        _column(f"{short}_ci_high", number, units, "95 % confidence interval of the mean"),
-        _column(f"{short}_ratio", number, "1", f"ratio of the mean {ratio}"),
-        _column(f"{short}_ratio_ci_low", number, "1", "95 % confidence interval of the ratio"),
-        _column(f"{short}_ratio_ci_high", number, "1", "95 % confidence interval of the ratio"),
-        _column(f"paper_{short}", number, units, "as printed in the paper, on its faces"),
-        _column(f"paper_{short}_ratio", number, "1", "to the paper's constant row"),
+        column(f"{short}_mean", number, units, f"mean {name} over images"),
+        column(f"{short}_std", number, units, f"standard deviation of {name} over images"),
+        column(f"{short}_ci_low", number, units, "95 % confidence interval of the mean"),
+        column(f"{short}_ci_high", number, units, "95 % confidence interval of the mean"),
+        column(f"{short}_ratio", number, "1", f"ratio of the mean {ratio}"),
+        column(f"{short}_ratio_ci_low", number, "1", "95 % confidence interval of the ratio"),
+        column(f"{short}_ratio_ci_high", number, "1", "95 % confidence interval of the ratio"),
+        column(f"paper_{short}", number, units, "as printed in the paper, on its faces"),
+        column(f"paper_{short}_ratio", number, "1", "to the paper's constant row"),
     ]
 
 
 TABLE_SCHEMA = pa.schema(
     [
-        _column("number", pa.int32(), "", "number of the row in the table"),
-        _column("name", pa.string(), "", "name of the row"),
-        _column("symmetry", pa.string(), "", "Y, N or /"),
-        _column("state", pa.string(), "", "what is missing; empty where it is finished"),
-        _column("images", pa.int64(), "", "heads that the numbers are over"),
+        column("number", pa.int32(), "", "number of the row in the table"),
+        column("name", pa.string(), "", "name of the row"),
+        column("symmetry", pa.string(), "", "Y, N or /"),
+        column("state", pa.string(), "", "what is missing; empty where it is finished"),
+        column("images", pa.int64(), "", "heads that the numbers are over"),
         *_score_columns("side", "1", "SIDE (tables print it x 100)"),
         *_score_columns("mad", "degree", "MAD"),
-        _column("relief_median", pa.float64(), "1", "median of the best relief scale"),
-        _column("training_seconds", pa.float64(), "s", "wall time of the networks' training"),
-        _column("seconds_per_image", pa.float64(), "s", "computing time of the run"),
-        _column("failed", pa.int64(), "", "heads without a result"),
+        column("relief_median", pa.float64(), "1", "median of the best relief scale"),
+        column("training_seconds", pa.float64(), "s", "wall time of the networks' training"),
+        column("seconds_per_image", pa.float64(), "s", "computing time of the run"),
+        column("failed", pa.int64(), "", "heads without a result"),
     ]
 )
 

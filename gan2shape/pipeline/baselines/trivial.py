@@ -52,8 +52,3 @@ class MeanDepth:
             raise ValueError("The mean depth needs at least one image with a pixel in its mask.")
         overall = self.total.sum() / self.count.sum()
         return torch.where(self.count > 0, self.total / self.count.clamp(min=1), overall)
-
-
-def mean_depth(true_depths: Tensor, masks: Tensor) -> Tensor:
-    """Mean depth (S, S) float64 of depths (N, S, S) over the images that see each pixel."""
-    return MeanDepth.empty(true_depths.shape[-1]).add(true_depths, masks).result()

@@ -21,7 +21,7 @@ from gan2shape.jobs.benchmark.heads import (
 )
 from gan2shape.jobs.benchmark.plan import HeadSet
 from gan2shape.jobs.trivial import truths
-from gan2shape.pipeline.baselines.trivial import mean_depth
+from gan2shape.pipeline.baselines.trivial import MeanDepth
 from gan2shape.schemas.config import CameraConfig
 from gan2shape.schemas.errors import UserError
 from tests.jobs.benchmark import tiny
@@ -107,5 +107,5 @@ def test_the_average_depth_is_that_of_the_train_heads(tmp_path: Path) -> None:
     found = read_average(file)
     assert found is not None
     ((depths, masks),) = truths(entries(folder), CameraConfig())
-    assert torch.equal(found, mean_depth(depths, masks))
+    assert torch.equal(found, MeanDepth.empty(64).add(depths, masks).result())
     assert file != average_file(tmp_path, HeadSet("train", 4, 64))
