@@ -135,21 +135,19 @@ def _finished(out: Path, record: dict[str, Any]) -> bool:
     """Whether the training in `out` is done; `UserError` when it is another one."""
     try:
         before = yaml.safe_load((out / RECORD).read_text())
+        known = _fixed(before)
     except FileNotFoundError:
         return False
-    except yaml.YAMLError:
-        before = None
-    if not isinstance(before, dict):
-        raise UserError(f"{out / RECORD} is damaged; train into another directory.")
-    finished = bool(before.pop("finished", False))
-    known, wanted = _fixed(before), _fixed(record)
+    except (yaml.YAMLError, AttributeError) as error:
+        raise UserError(f"{out / RECORD} is damaged; train into another directory.") from error
+    wanted = _fixed(record)
     changed = sorted(name for name in wanted if known.get(name) != wanted[name])
     if changed:
         raise UserError(
             f"{out} holds a training with other {', '.join(changed)}; give the same command to go "
             "on with it, or train into another directory."
         )
-    return finished and (out / NETWORKS).exists()
+    return bool(before.get("finished")) and (out / NETWORKS).exists()
 
 
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -352,6 +353,16 @@ def test_the_identity_network_is_trained_once_and_belongs_to_its_budget(
         load_identity(IdentityBudget(identities=9), given.cache)
     with pytest.raises(AssertionError, match="done again"):
         load_identity(BUDGET, tmp_path)
+
+
+def test_results_of_an_earlier_version_are_not_there(turned: Views, tmp_path: Path) -> None:
+    table, file = pq.read_table(turned.table_file), tmp_path / "rotation.parquet"
+    about = json.loads(table.schema.metadata[b"about"])
+    del about["run"]
+    known = table.schema.metadata | {b"about": json.dumps(about).encode()}
+    pq.write_table(table.replace_schema_metadata(known), file)
+    assert read_views(turned.table_file, turned.picture) is not None
+    assert read_views(file, turned.picture) is None
 
 
 def test_a_benchmark_has_them_as_parts_and_sections(

@@ -89,6 +89,14 @@ def test_a_finished_training_is_left_alone(whole: Path) -> None:
     assert "finished already" in notes[0]
 
 
+@pytest.mark.parametrize("text", ["", "- list", "gan: heads64", "{"])
+def test_a_damaged_record_is_said_in_a_sentence(whole: Path, tmp_path: Path, text: str) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    (out / "pretrain.yaml").write_text(text)
+    with pytest.raises(UserError, match="is damaged; train into another directory"):
+        run(request(out))
+
+
 def test_images_and_gan_may_move(whole: Path, tmp_path: Path) -> None:
     images, gan = tmp_path / "heads", tmp_path / "gan.safetensors"
     shutil.copytree(HEADS, images)

@@ -118,7 +118,7 @@ def begin(out: Path, plan: Plan, recipe: dict[str, Any], cache: Path) -> Bench:
         }
         changed = [name for name, same in known.items() if not same]
         options = before.options
-        changed += [name for name, value in options.items() if plan.options[name] != value]
+        changed += [name for name, value in options.items() if plan.options.get(name) != value]
         if changed:
             raise UserError(
                 f"{out} holds a benchmark with other {' and '.join(changed)}; give the options "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +68,7 @@ def run_experiment(
     """The experiment's results, from its files where it is finished."""
     name, heads = experiment.name, tools.heads
     table_file, picture = result_files(tools.out, name)
-    versions = [VERSION, metadata.version("gan2shape"), RECIPE_VERSION]
-    key = plain_digest([*versions, experiment.settings, tools.sources, budget.key])
+    key = plain_digest([VERSION, RECIPE_VERSION, experiment.settings, tools.sources, budget.key])
     finished = read_views(table_file, picture, key)
     if finished is not None:
         return finished

@@ -115,17 +115,17 @@ def read_views(table_file: Path, picture: Path, key: str | None = None) -> Views
         if other or ABOUT not in metadata or not picture.exists():
             return None
         about = json.loads(metadata[ABOUT])
-    except (OSError, pa.ArrowInvalid):
+        return Views(
+            table=table,
+            heads=about["heads"],
+            left_out=about["left_out"],
+            run=about["run"],
+            verification=Verification(**about["verification"]),
+            table_file=table_file,
+            picture=picture,
+        )
+    except (OSError, pa.ArrowInvalid, KeyError):  # the last: of an earlier version
         return None
-    return Views(
-        table=table,
-        heads=about["heads"],
-        left_out=about["left_out"],
-        run=about["run"],
-        verification=Verification(**about["verification"]),
-        table_file=table_file,
-        picture=picture,
-    )
 
 
 def _number(value: float) -> float | None:

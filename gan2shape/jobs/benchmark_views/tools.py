@@ -34,6 +34,8 @@ CHECKPOINTS = "checkpoints"
 REFINEMENT = InversionConfig(iterations=40, batch=48, learning_rate=0.2, perceptual_weight=0.0)
 """Of projected latents; chosen on validation heads. Without it projections miss the head they
 begin with."""
+DIRECTIONS = ("gan", "networks", "program")
+"""Names of the sources that directions in W are found from."""
 Show = Callable[[str, int, int], None]
 
 
@@ -52,7 +54,7 @@ class Tools:
     lpips: Lpips | None
     out: Path
     sources: dict[str, Any]
-    """Digests of what the scores are made from."""
+    """Digests of what the scores are made from, and the program's version."""
 
     def checkpoints(self, *made_of: Any) -> Checkpoints:
         """Those in the directory that belong to `made_of`."""
@@ -66,8 +68,7 @@ class Tools:
 
     def direction(self, name: str, find: Callable[[], list[Direction]], show: Show) -> Tensor:
         """Vectors (A, D) of directions in W, found once."""
-        made_of = (self.sources["gan"], self.sources["networks"], metadata.version("gan2shape"))
-        checkpoints = self.checkpoints(*made_of)
+        checkpoints = self.checkpoints(*(self.sources[name] for name in DIRECTIONS))
         vectors = checkpoints.load(name)
         if vectors is None:
             show(f"direction of {name} in W", 0, 1)
@@ -153,6 +154,7 @@ def load_tools(
             "heads": heads.ids,
             "gan": weights.sha256,
             "networks": pretrained.sha256,
+            "program": metadata.version("gan2shape"),
             "lpips": None if lpips is None else file_digest(lpips),
         },
     )
