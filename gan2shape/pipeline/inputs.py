@@ -30,11 +30,15 @@ def fit_inputs(group: Group, looks: int, on_iteration: OnIteration) -> None:
     """Fit depth, albedo, view and light to each input `looks` times by `SingleImages`' losses.
 
     A group is too small for the prior to say how far its yaws spread; they go on spreading as they
-    are found at the start, and with them the relief stays as deep as it is.
+    are found at the start, and shapes stay as deep as they are then, on average: neither can be
+    told from single inputs.
     """
     networks, targets, random = group.networks, group.targets, group.random
     seed = int(torch.randint(2**31, (), generator=random, device=random.device))
-    objective = SingleImages(_settings(group, seed), group.perceptual, yaw_std=_yaw_std(group))
+    yaw_std, typical = _at_the_start(group)
+    objective = SingleImages(
+        _settings(group, seed), group.perceptual, yaw_std=yaw_std, typical=typical
+    )
     objective = objective.to(group.device)
     optimizer = adam_of_shapes(group)
     shown = 0
@@ -54,10 +58,13 @@ def _settings(group: Group, seed: int) -> FinetuneConfig:
 
 
 @torch.no_grad()
-def _yaw_std(group: Group) -> float:
-    """Spread about the prior's mean of the yaws that are found in the inputs."""
+def _at_the_start(group: Group) -> tuple[float, Tensor]:
+    """What is found in the inputs: yaws' spread about the prior's mean, and mean depth (S, S)."""
+    images = group.targets.images[group.active()]
     with autocast(group.device, group.config.precision):
-        views = [group.networks.view(part) for part in group.targets.images.split(AT_ONCE)]
-    yaw = torch.cat(views)[group.active(), YAW]
-    variance: Tensor = (yaw - group.config.view_prior.mean[YAW]).square().mean()
-    return float(variance.sqrt())
+        depths, views = (
+            torch.cat([network(part) for part in images.split(AT_ONCE)])
+            for network in (group.networks.depth, group.networks.view)
+        )
+    variance = (views[:, YAW] - group.config.view_prior.mean[YAW]).square().mean()
+    return float(variance.sqrt()), depths.mean(0)

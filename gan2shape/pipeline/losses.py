@@ -32,6 +32,16 @@ def masked_mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum((-2, -1)) / weights.sum((-2, -1)).clamp(min=1e-6)
 
 
+def relative_relief(depth: Tensor, other: Tensor, masks: Tensor) -> Tensor:
+    """How deep depth is (B,) beside another one: the slope of the one over the other, all (B, S,
+    S), inside masks.
+    """
+    depth, other = (
+        (values - masked_mean(values, masks)[:, None, None]) * masks for values in (depth, other)
+    )
+    return (other * depth).sum((1, 2)) / other.square().sum((1, 2)).clamp(min=1e-8)
+
+
 def discriminator_distance(discriminator: Discriminator, blocks: int) -> PerceptualLoss:
     """Masked L1 between features of the discriminator's first blocks, summed (section 3.2)."""
 

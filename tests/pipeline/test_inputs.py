@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gan2shape.pipeline.group import Targets
+from gan2shape.pipeline.losses import relative_relief
 from gan2shape.pipeline.pretrained import load_pretrained
 from gan2shape.pipeline.reconstruct import Shapes, reconstruct
 from gan2shape.pipeline.sampling import YAW
@@ -62,6 +63,18 @@ def test_yaws_spread_as_at_the_start_whatever_the_prior_says(
         (each.view[:, YAW] - prior.mean[YAW]).square().mean().sqrt() for each in (before, after)
     ]
     assert float(spreads[1] / spreads[0]) == pytest.approx(1, abs=0.05)
+
+
+def test_shapes_stay_as_deep_whatever_the_losses_say(
+    gan: Gan, targets: Targets, before: Shapes
+) -> None:
+    even = {"optimization.colour_evenness": 20.0}  # alone it changes reliefs by a tenth
+    after = tuned(targets, gan, settings(30, **even))
+    typical = before.depth.mean(0).expand_as(before.depth)
+    reliefs = [
+        relative_relief(each.depth, typical, targets.masks).mean() for each in (before, after)
+    ]
+    assert float(reliefs[1] / reliefs[0]) == pytest.approx(1, abs=0.05)
 
 
 def test_it_comes_after_the_other_steps_of_a_cycle() -> None:

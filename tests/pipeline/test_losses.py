@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gan2shape.pipeline.losses import discriminator_distance, masked_l1
+from gan2shape.pipeline.losses import discriminator_distance, masked_l1, relative_relief
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 
 
@@ -16,6 +16,18 @@ def test_masked_l1_counts_only_masked_pixels() -> None:
     masks = torch.zeros(2, 4, 4)
     masks[0, 0, 0] = masks[0, 0, 1] = 1
     assert masked_l1(images, targets, masks).tolist() == [0.5, 0.0]
+
+
+def test_relief_beside_another() -> None:
+    random = torch.Generator().manual_seed(0)
+    other = torch.rand(3, 8, 8, generator=random)
+    masks = (torch.rand(3, 8, 8, generator=random) < 0.7).float()
+    scale = torch.tensor([2.0, 0.5, -1.0])[:, None, None]
+    depth = torch.where(masks > 0, scale * other + 0.3, 9.0)  # outside nothing counts
+    found = relative_relief(depth, other, masks)
+    torch.testing.assert_close(found, scale.flatten())
+    flat = relative_relief(torch.ones(1, 8, 8), other[:1], torch.ones(1, 8, 8))
+    assert abs(float(flat)) < 1e-5
 
 
 def test_discriminator_distance_is_zero_for_equal_images_and_ignores_masked_gradients() -> None:

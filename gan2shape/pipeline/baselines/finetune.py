@@ -26,7 +26,13 @@ from gan2shape.pipeline.baselines.supervised import depth_errors
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.geometry import smoothness
-from gan2shape.pipeline.losses import PerceptualLoss, masked_l1, masked_mean, share_of_distance
+from gan2shape.pipeline.losses import (
+    PerceptualLoss,
+    masked_l1,
+    masked_mean,
+    relative_relief,
+    share_of_distance,
+)
 from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
@@ -47,6 +53,9 @@ LIGHT_WEIGHT = 0.1
 DEPTH_WEIGHT = 80.0
 """On errors of depth in scene units against the teachers', where those of normals in radians have
 1."""
+RELIEF_WEIGHT = 3.0
+"""On the squared error of a batch's mean relief. Images differ in relief, and so do batches of a
+few: with 100 shapes would follow that, and learn little else."""
 TINY = 1e-8
 PIN_RATE, PIN_STEP = 0.05, 0.5
 """Share of what spread and slope are off by, the first as a logarithm and at most PIN_STEP, that a
@@ -66,12 +75,16 @@ class SingleImages(Objective):
         perceptual: PerceptualLoss | None = None,
         teachers: Sequence[ShapeNetworks] = (),
         yaw_std: float | None = None,
+        typical: Tensor | None = None,
     ) -> None:
-        """`yaw_std` is how far yaws are to spread in the images, if not as the prior says."""
+        """`yaw_std` is how far yaws are to spread in the images, if not as the prior says; shapes
+        stay as deep as the depth `typical` (S, S) on average, if there is one.
+        """
         super().__init__()
         self.config = config
         self.yaw_std = config.view_prior.yaw_std if yaw_std is None else yaw_std
         self.perceptual = perceptual
+        self.typical = typical
         self.teachers = tuple(teachers)  # no modules of this one: nothing of them is trained
         self.register_buffer("yaw_factor", torch.ones(()))
         self.register_buffer("roll_slope", torch.zeros(()))
@@ -126,6 +139,10 @@ class SingleImages(Objective):
             evenness=config.colour_evenness,
         )
         losses, figures = losses + unlike, figures | found
+        if self.typical is not None:
+            relief = relative_relief(depth, self.typical.expand_as(depth), masks).mean()
+            losses = losses + RELIEF_WEIGHT * (relief - 1).square()
+            figures["relief"] = relief.detach()
         if self.teachers:
             taught = self._taught(images, compared)
             far, apart = depth_errors(seen.depth, taught, networks.camera)

@@ -23,7 +23,7 @@ from torch.nn import functional
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.losses import masked_mean
+from gan2shape.pipeline.losses import masked_mean, relative_relief
 from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks, group_norm
@@ -188,16 +188,6 @@ def laplace_loss(error: Tensor, expected: Tensor) -> Tensor:
 def gauss_loss(square: Tensor, expected: Tensor) -> Tensor:
     """The same for squared errors under Gaussians."""
     return square / (2 * expected.square() + TINY) + (expected + TINY).log()
-
-
-def relative_relief(depth: Tensor, other: Tensor, masks: Tensor) -> Tensor:
-    """How deep depth is (B,) beside another one: the slope of the one over the other, all (B, S,
-    S), inside masks.
-    """
-    depth, other = (
-        (values - masked_mean(values, masks)[:, None, None]) * masks for values in (depth, other)
-    )
-    return (other * depth).sum((1, 2)) / other.square().sum((1, 2)).clamp(min=1e-8)
 
 
 def _up(before: int, after: int) -> nn.Sequential:

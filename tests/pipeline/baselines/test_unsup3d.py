@@ -166,18 +166,6 @@ def test_depth_learns_the_ellipsoid_while_views_wait() -> None:
     assert not [name for name in start if later[name].equal(after[name])]
 
 
-def test_relief_beside_another() -> None:
-    random = torch.Generator().manual_seed(0)
-    other = torch.rand(3, 8, 8, generator=random)
-    masks = (torch.rand(3, 8, 8, generator=random) < 0.7).float()
-    scale = torch.tensor([2.0, 0.5, -1.0])[:, None, None]
-    depth = torch.where(masks > 0, scale * other + 0.3, 9.0)  # outside nothing counts
-    found = unsup3d.relative_relief(depth, other, masks)
-    torch.testing.assert_close(found, scale.flatten())
-    flat = unsup3d.relative_relief(torch.ones(1, 8, 8), other[:1], torch.ones(1, 8, 8))
-    assert abs(float(flat)) < 1e-5
-
-
 def test_a_batch_stays_as_deep_as_the_ellipsoids() -> None:
     changes = {"learning_rate": 3e-3, "depth_rate": 1.0, "mirror": False}
     reliefs = []
