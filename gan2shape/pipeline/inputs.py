@@ -1,11 +1,16 @@
 """Inputs alone, without the GAN: what finetuning does with many images, on those of a group.
 
 Networks that know a category well get closer to a few of its objects in some tens of looks at each.
+Where they had teachers these look likewise. In the end the shapes learn the mean of what all of
+them see in the inputs and in their mirror images.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,41 +18,83 @@ from torch import Tensor
 from gan2shape.pipeline.baselines.finetune import SingleImages
 from gan2shape.pipeline.baselines.training import Batch
 from gan2shape.pipeline.group import AT_ONCE, Group
+from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.steps import OnIteration
-from gan2shape.pipeline.updates import adam_of_shapes, countdown, update
+from gan2shape.pipeline.updates import adam, adam_of_shapes, countdown, update
 from gan2shape.schemas.baseline_training import FinetuneConfig, single_image_settings
 from gan2shape.schemas.config import RunConfig
 
+AGREEING = 60
+"""Looks at each input in which its mean shape is learnt."""
 
-def look_iterations(looks: int, images: int, config: RunConfig) -> int:
-    """Iterations in which `images` are looked at `looks` times each."""
+
+def look_iterations(looks: int, images: int, config: RunConfig, teachers: int = 0) -> int:
+    """Iterations in which networks and teachers look at `images` `looks` times each, and agree."""
+    agreeing = _iterations(AGREEING, images, config) if looks else 0
+    return (1 + teachers) * _iterations(looks, images, config) + agreeing
+
+
+def fit_inputs(group: Group, looks: int, relief: float, on_iteration: OnIteration) -> None:
+    """Fit depth, albedo, view and light to each input `looks` times by `SingleImages`' losses, then
+    depth to the mean of what networks and teachers come to.
+
+    A group is too small for the prior to say how far its yaws spread; they go on spreading as they
+    are found at the start, and shapes become `relief` times as deep as they are then, on average:
+    neither can be told from single inputs.
+    """
+    _look(group, looks, relief, on_iteration)
+    opinions = [group.networks]
+    for teacher in group.teachers:
+        asked = replace(group, networks=deepcopy(teacher))  # which resuming finds as it was
+        _look(asked, looks, relief, on_iteration)
+        opinions.append(asked.networks)
+    _agree(group, opinions, on_iteration)
+
+
+def _iterations(looks: int, images: int, config: RunConfig) -> int:
     return math.ceil(looks * images / min(config.optimization.batch, images))
 
 
-def fit_inputs(group: Group, looks: int, on_iteration: OnIteration) -> None:
-    """Fit depth, albedo, view and light to each input `looks` times by `SingleImages`' losses.
-
-    A group is too small for the prior to say how far its yaws spread; they go on spreading as they
-    are found at the start, and shapes stay as deep as they are then, on average: neither can be
-    told from single inputs.
-    """
+def _look(group: Group, looks: int, relief: float, on_iteration: OnIteration) -> None:
+    """Looks at the inputs by the group's networks."""
     networks, targets, random = group.networks, group.targets, group.random
     seed = int(torch.randint(2**31, (), generator=random, device=random.device))
-    yaw_std, typical = _at_the_start(group)
+    yaw_std, found = _at_the_start(group)
+    typical = found.mean() + relief * (found - found.mean())
     objective = SingleImages(
         _settings(group, seed), group.perceptual, yaw_std=yaw_std, typical=typical
     )
     objective = objective.to(group.device)
     optimizer = adam_of_shapes(group)
     shown = 0
-    for _ in countdown(group, optimizer, look_iterations(looks, len(targets.ids), group.config)):
+    for _ in countdown(group, optimizer, _iterations(looks, len(targets.ids), group.config)):
         index = group.draw(min(group.config.optimization.batch, group.alive))
         mirror = torch.rand(len(index), generator=random, device=random.device) < 0.5
         batch = Batch(targets.images[index], masks=targets.masks[index]).mirrored(mirror)
         loss, _ = objective(networks, batch, shown)
         shown += len(index)
+        on_iteration(update(group, optimizer, index, loss))
+
+
+def _agree(group: Group, opinions: list[ShapeNetworks], on_iteration: OnIteration) -> None:
+    """Fit depth, as it is seen in the inputs, to the mean of the opinions."""
+    images, masks, config = group.targets.images, group.targets.masks, group.config
+    means = [
+        mean_depth(opinions, *part, config.precision, config.renderer, mirrored=True)
+        for part in zip(images.split(AT_ONCE), masks.split(AT_ONCE), strict=True)
+    ]
+    mean, view = torch.cat(means), _found(group, group.networks.view, images)
+    optimizer = adam(group, depth=group.networks.depth_net)
+    for _ in countdown(group, optimizer, _iterations(AGREEING, len(images), config)):
+        index = group.draw(min(config.optimization.batch, group.alive))
+        with autocast(group.device, config.precision):
+            depth = group.networks.depth(images[index])
+        seen, _ = render_depth(depth, view[index], group.camera, config.renderer)
+        loss, _ = disagreement(seen, mean[index], group.camera)
         on_iteration(update(group, optimizer, index, loss))
 
 
@@ -57,14 +104,16 @@ def _settings(group: Group, seed: int) -> FinetuneConfig:
     return FinetuneConfig.model_validate(single_image_settings(config) | own | {"seed": seed})
 
 
-@torch.no_grad()
 def _at_the_start(group: Group) -> tuple[float, Tensor]:
     """What is found in the inputs: yaws' spread about the prior's mean, and mean depth (S, S)."""
-    images = group.targets.images[group.active()]
+    images, networks = group.targets.images[group.active()], group.networks
+    yaw = _found(group, networks.view, images)[:, YAW]
+    variance = (yaw - group.config.view_prior.mean[YAW]).square().mean()
+    return float(variance.sqrt()), _found(group, networks.depth, images).mean(0)
+
+
+@torch.no_grad()
+def _found(group: Group, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """What a network of the group finds in images (B, 3, S, S), (B, ...)."""
     with autocast(group.device, group.config.precision):
-        depths, views = (
-            torch.cat([network(part) for part in images.split(AT_ONCE)])
-            for network in (group.networks.depth, group.networks.view)
-        )
-    variance = (views[:, YAW] - group.config.view_prior.mean[YAW]).square().mean()
-    return float(variance.sqrt()), depths.mean(0)
+        return torch.cat([network(part) for part in images.split(AT_ONCE)])

@@ -48,7 +48,7 @@ def pretrain(
     run_schedule(
         group,
         make_schedule(config, started),
-        iterations_total(config, len(targets.ids), started),
+        iterations_total(config, len(targets.ids), started, len(group.teachers)),
         state=state,
         on_progress=on_progress,
         on_step=None if on_step is None else lambda report: on_step(report, group),

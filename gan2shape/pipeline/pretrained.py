@@ -4,13 +4,15 @@ A safetensors file with the shape networks' parameters under `depth_net.`, `albe
 `view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision. The
 metadata has one entry, `gan2shape`, a JSON object with `format` = "gan2shape.networks/2" and the
 fields of `Pretrained`: safetensors stores several entries in an order of its own, and equal
-networks would make different files. Networks trained without a GAN have no encoder.
+networks would make different files. Networks trained without a GAN have no encoder. Those of
+teachers are under `teacher0.`, `teacher1.` and so on.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from gan2shape.schemas.config import CameraConfig, LatentConfig, NetworkConfig, 
 from gan2shape.schemas.errors import UserError
 
 FORMAT = "gan2shape.networks/2"
-ENCODER = "encoder."
+ENCODER, TEACHER = "encoder.", "teacher"
 
 
 class PretrainedError(UserError):
@@ -50,6 +52,9 @@ class Pretrained:
     """Of the GAN's file: the encoder speaks that GAN's latents."""
     latent: LatentConfig | None = None
     """How the encoder's codes become latent offsets."""
+    teachers: tuple[Pretrained, ...] = ()
+    """Networks trained in another way, which were asked too when these were taught. They have no
+    encoders, and see images through the same camera."""
     sha256: str = ""
     """Of the file that they came from."""
     source: str = ""
@@ -70,6 +75,24 @@ class Pretrained:
         with torch.random.fork_rng(devices=[]):
             encoder = OffsetEncoder(self.camera.size, self.networks, self.style_dim)
         return self._fill(encoder, lambda name: name.startswith(ENCODER), ENCODER)
+
+    def with_teachers(self, teachers: Sequence[Pretrained]) -> Pretrained:
+        """These networks with others as their teachers, in place of what teachers they had.
+
+        Raises `PretrainedError` where teachers see images through another camera.
+        """
+        for teacher in teachers:
+            if teacher.camera != self.camera:
+                raise PretrainedError(
+                    f"The networks {teacher.source} see images through another camera than "
+                    f"{self.source}; give teachers that were trained on images of the same size."
+                )
+        return replace(self, teachers=tuple(teacher._alone() for teacher in teachers))
+
+    def _alone(self) -> Pretrained:
+        """The shape networks, without encoder and teachers."""
+        own = {k: v for k, v in self.parameters.items() if not k.startswith(ENCODER)}
+        return Pretrained(own, self.networks, self.camera, source=self.source)
 
     def _fill(self, module, wanted, prefix):  # type: ignore[no-untyped-def]
         own = {name.removeprefix(prefix): v for name, v in self.parameters.items() if wanted(name)}
@@ -104,13 +127,28 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
             "'gan2shape pretrain' wrote."
         )
     try:
+        camera = CameraConfig.model_validate(about["camera"])
+        teachers = tuple(
+            Pretrained(
+                parameters=_named(tensors, f"{TEACHER}{number}."),
+                networks=NetworkConfig.model_validate(networks),
+                camera=camera,
+                source=f"{name_or_path} (teacher {number})",
+            )
+            for number, networks in enumerate(about.get("teachers", []))
+        )
         return Pretrained(
-            parameters={name: tensor.float() for name, tensor in tensors.items()},
+            parameters={
+                name: tensor.float()
+                for name, tensor in tensors.items()
+                if not name.startswith(TEACHER)
+            },
             networks=NetworkConfig.model_validate(about["networks"]),
-            camera=CameraConfig.model_validate(about["camera"]),
+            camera=camera,
             style_dim=int(about["style_dim"]) if "style_dim" in about else None,
             gan_sha256=about["gan_sha256"] if "style_dim" in about else None,
             latent=LatentConfig.model_validate(about["latent"]) if "style_dim" in about else None,
+            teachers=teachers,
             sha256=file_digest(path),
             source=str(name_or_path),
         )
@@ -119,6 +157,15 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
             f"{path} was written by another version of this program; make it again with "
             "'gan2shape pretrain'."
         ) from error
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, as float32 under the rest of their names."""
+    return {
+        name.removeprefix(prefix): tensor.float()
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -172,9 +219,13 @@ def pretrained_bytes(pretrained: Pretrained) -> bytes:
         assert pretrained.latent is not None  # an encoder comes with all three
         about |= {"style_dim": pretrained.style_dim, "gan_sha256": pretrained.gan_sha256}
         about |= {"latent": pretrained.latent.model_dump(mode="json")}
-    halves = {
-        name: t.detach().cpu().half().contiguous() for name, t in pretrained.parameters.items()
-    }
+    parameters = dict(pretrained.parameters)
+    if pretrained.teachers:
+        about["teachers"] = [each.networks.model_dump(mode="json") for each in pretrained.teachers]
+        for number, teacher in enumerate(pretrained.teachers):
+            prefix = f"{TEACHER}{number}."
+            parameters |= {prefix + name: value for name, value in teacher.parameters.items()}
+    halves = {name: t.detach().cpu().half().contiguous() for name, t in parameters.items()}
     return save(halves, metadata={"gan2shape": json.dumps(about)})
 
 

@@ -86,7 +86,7 @@ def reconstruct(
     clock = run_schedule(
         group,
         make_schedule(config, pretrained is not None),
-        iterations_total(config, len(targets.ids), pretrained is not None),
+        iterations_total(config, len(targets.ids), pretrained is not None, len(group.teachers)),
         state=state,
         on_progress=on_progress,
         on_checkpoint=on_checkpoint,

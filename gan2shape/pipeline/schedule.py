@@ -44,10 +44,12 @@ class StepReport:
     ends_cycle: bool
 
 
-def iterations_total(config: RunConfig, images: int, pretrained: bool = False) -> int:
+def iterations_total(
+    config: RunConfig, images: int, pretrained: bool = False, teachers: int = 0
+) -> int:
     """Iterations of all steps together on a group of `images`, for progress bars."""
     cycles = sum(
-        c.step1 + c.step2 + c.views + c.step3 + look_iterations(c.looks, images, config)
+        c.step1 + c.step2 + c.views + c.step3 + look_iterations(c.looks, images, config, teachers)
         for c in config.optimization.cycles
     )
     return cycles + (0 if pretrained else config.ellipsoid.iterations)
@@ -85,7 +87,7 @@ def cycle_steps(config: RunConfig, number: int, count: int) -> list[Step]:
             Step(f"{label}, shape", "step3", shape),
         ]
     if cycle.looks:
-        inputs = partial(_inputs, looks=cycle.looks)
+        inputs = partial(_inputs, looks=cycle.looks, relief=cycle.relief)
         found.append(Step(f"{label}, inputs alone", "inputs", inputs))
     return [*found[:-1], *(replace(step, ends_cycle=True) for step in found[-1:])]
 
@@ -189,8 +191,8 @@ def _shape(
     group.samples = None  # the next cycle makes its own
 
 
-def _inputs(group: Group, on_iteration: steps.OnIteration, *, looks: int) -> None:
-    fit_inputs(group, looks, on_iteration)
+def _inputs(group: Group, on_iteration: steps.OnIteration, *, looks: int, relief: float) -> None:
+    fit_inputs(group, looks, relief, on_iteration)
 
 
 def _applies(when: When, cycle: int) -> bool:

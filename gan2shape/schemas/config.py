@@ -141,8 +141,12 @@ class Cycle(Settings):
     since shading explains dark pixels beside the outline by slopes; 0 leaves it out."""
     looks: Count = 0
     """How often, at the end, all networks are fitted to each input alone, by the losses of
-    finetuning. A cycle that has nothing else needs neither latents nor projected samples. Not in
-    the paper (0)."""
+    finetuning, and so are their teachers' if they have had any; depth then learns the mean of what
+    all of them see in inputs and mirrored inputs. A cycle that has nothing else needs neither
+    latents nor projected samples. Not in the paper (0)."""
+    relief: float = Field(default=1.0, gt=0)
+    """How deep looks make shapes on average, beside what the networks find at the start: those of a
+    category may all be too shallow, or too deep, by as much."""
 
     @property
     def projects(self) -> bool:

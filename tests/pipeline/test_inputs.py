@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from gan2shape.pipeline.group import Targets
+from gan2shape.pipeline.group import Targets, new_group
+from gan2shape.pipeline.inputs import fit_inputs
 from gan2shape.pipeline.losses import relative_relief
-from gan2shape.pipeline.pretrained import load_pretrained
-from gan2shape.pipeline.reconstruct import Shapes, reconstruct
+from gan2shape.pipeline.opinions import disagreement, mean_depth
+from gan2shape.pipeline.pretrained import Pretrained, load_pretrained
+from gan2shape.pipeline.reconstruct import Shapes, iterations_total, reconstruct
+from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.schedule import make_schedule
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
@@ -35,8 +39,13 @@ def settings(looks: int, **changes: Any) -> RunConfig:
     return load_config("heads64-tune", plain | cycles | changes, "heads64")
 
 
-def tuned(targets: Targets, gan: Gan, config: RunConfig) -> Shapes:
-    return reconstruct(targets, gan, config, pretrained=load_pretrained("heads64"))
+ALONE = load_pretrained("heads64").with_teachers([])
+
+
+def tuned(
+    targets: Targets, gan: Gan, config: RunConfig, networks: Pretrained = ALONE, **options: Any
+) -> Shapes:
+    return reconstruct(targets, gan, config, pretrained=networks, **options)
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +74,55 @@ def test_yaws_spread_as_at_the_start_whatever_the_prior_says(
     assert float(spreads[1] / spreads[0]) == pytest.approx(1, abs=0.05)
 
 
-def test_shapes_stay_as_deep_whatever_the_losses_say(
+def test_shapes_become_as_deep_as_asked_whatever_the_losses_say(
     gan: Gan, targets: Targets, before: Shapes
 ) -> None:
     even = {"optimization.colour_evenness": 20.0}  # alone it changes reliefs by a tenth
-    after = tuned(targets, gan, settings(30, **even))
     typical = before.depth.mean(0).expand_as(before.depth)
-    reliefs = [
-        relative_relief(each.depth, typical, targets.masks).mean() for each in (before, after)
-    ]
-    assert float(reliefs[1] / reliefs[0]) == pytest.approx(1, abs=0.05)
+    for relief in (1.0, 1.15):
+        cycles = {"optimization.cycles": [{"looks": 30, "relief": relief}]}
+        after = tuned(targets, gan, settings(0, **even | cycles))
+        found = [
+            relative_relief(each.depth, typical, targets.masks).mean() for each in (before, after)
+        ]
+        assert float(found[1] / found[0]) == pytest.approx(relief, abs=0.05)
+
+
+def test_shapes_come_to_what_networks_and_teachers_make_of_the_inputs(
+    gan: Gan, targets: Targets
+) -> None:
+    networks = ALONE.with_teachers([load_pretrained("heads64-pretrained")])
+    group = new_group(targets, gan, settings(0), pretrained=networks)
+    opinions = [group.networks, *group.teachers]
+    mean = mean_depth(opinions, targets.images, targets.masks, "float32", mirrored=True)
+    view = group.networks.view(targets.images).detach()
+
+    @torch.no_grad()
+    def far() -> float:
+        seen, _ = render_depth(group.networks.depth(targets.images), view, group.camera)
+        return float(disagreement(seen, mean, group.camera)[0].mean())
+
+    before, losses = far(), list[torch.Tensor]()
+    fit_inputs(group, 0, 1.0, losses.append)
+    assert float(losses[0]) == pytest.approx(before, rel=1e-3)
+    assert far() < 0.5 * before
+    assert torch.equal(group.networks.view(targets.images), view)
+
+
+def test_with_teachers_too_it_goes_on_as_if_it_had_not_stopped(gan: Gan, targets: Targets) -> None:
+    networks = ALONE.with_teachers([load_pretrained("heads64-pretrained")])
+    config = settings(0, **{"optimization.cycles": [{"looks": 1}, {"looks": 1}]})
+    states: list[dict[str, Any]] = []
+    shown: list[tuple[int, int]] = []
+    whole = tuned(
+        *(targets, gan, config, networks),
+        on_checkpoint=lambda state: states.append(deepcopy(state)),
+        on_progress=lambda name, done, total: shown.append((done, total)),
+    )
+    total = iterations_total(config, 4, pretrained=True, teachers=1)
+    assert shown == [(done, total) for done in range(1, total + 1)]
+    again = tuned(targets, gan, config, networks, state=states[0])
+    torch.testing.assert_close(again.depth, whole.depth)
 
 
 def test_it_comes_after_the_other_steps_of_a_cycle() -> None:

@@ -80,6 +80,28 @@ def test_networks_without_an_encoder_serve_every_gan(networks: Pretrained, tmp_p
     assert again.shape_networks().depth(images).shape == (1, SIZE, SIZE)
 
 
+def test_teachers_come_along_without_encoders_and_teachers_of_their_own(
+    networks: Pretrained, tmp_path: Path
+) -> None:
+    other = tiny_networks("cd" * 32, STYLE, SIZE, seed=1)
+    other = replace(other, networks=other.networks.model_copy(update={"max_shift_z": 0.1}))
+    taught = networks.with_teachers([other.with_teachers([networks]), networks])
+    file = tmp_path / "networks.safetensors"
+    file.write_bytes(pretrained_bytes(taught))
+    again = load_pretrained(file)
+    assert again.parameters.keys() == networks.parameters.keys()
+    assert [each.networks for each in again.teachers] == [other.networks, networks.networks]
+    images = torch.zeros(1, 3, SIZE, SIZE)
+    for teacher, origin in zip(again.teachers, (other, networks), strict=True):
+        assert teacher.offset_encoder() is None
+        assert teacher.teachers == ()
+        with torch.no_grad():
+            depths = [each.shape_networks().depth(images) for each in (teacher, origin)]
+        torch.testing.assert_close(*depths, rtol=0, atol=1e-3)
+    assert pretrained_bytes(again) == file.read_bytes()
+    assert again.with_teachers([]).teachers == ()
+
+
 def test_networks_are_made_without_touching_the_random_numbers(networks: Pretrained) -> None:
     before = torch.random.get_rng_state()
     made = parameters_of(networks.shape_networks(), networks.offset_encoder())
@@ -112,8 +134,20 @@ def _as_file(**about: Any) -> bytes:
             _as_file(format=FORMAT, networks={}, camera={}, style_dim=None, gan_sha256="ab"),
             "another version",
         ),
+        (_as_file(format=FORMAT, networks={}, camera={}, teachers=[8]), "another version"),
     ],
-    ids=["absent", "noise", "bare", "json", "list", "format", "empty", "setting", "size"],
+    ids=[
+        "absent",
+        "noise",
+        "bare",
+        "json",
+        "list",
+        "format",
+        "empty",
+        "setting",
+        "size",
+        "teacher",
+    ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, message: str) -> None:
     file = tmp_path / "networks.safetensors"

@@ -22,22 +22,20 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from gan2shape.pipeline.baselines.supervised import depth_errors
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.geometry import smoothness
 from gan2shape.pipeline.losses import (
     PerceptualLoss,
     masked_l1,
-    masked_mean,
     relative_relief,
     share_of_distance,
 )
 from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.pretrained import Pretrained, PretrainedError
-from gan2shape.pipeline.render import render_depth
+from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.shading import diffuse_shading
 from gan2shape.pipeline.steps import limit_gradient
@@ -50,13 +48,9 @@ DRAWS = 1
 """Sets these random numbers apart from those that mirror images."""
 LIGHT_WEIGHT = 0.1
 """On the error of lights in renderings: enough to steer them, images have the last word."""
-DEPTH_WEIGHT = 80.0
-"""On errors of depth in scene units against the teachers', where those of normals in radians have
-1."""
 RELIEF_WEIGHT = 3.0
 """On the squared error of a batch's mean relief. Images differ in relief, and so do batches of a
 few: with 100 shapes would follow that, and learn little else."""
-TINY = 1e-8
 PIN_RATE, PIN_STEP = 0.05, 0.5
 """Share of what spread and slope are off by, the first as a logarithm and at most PIN_STEP, that a
 batch puts right."""
@@ -144,9 +138,9 @@ class SingleImages(Objective):
             losses = losses + RELIEF_WEIGHT * (relief - 1).square()
             figures["relief"] = relief.detach()
         if self.teachers:
-            taught = self._taught(images, compared)
-            far, apart = depth_errors(seen.depth, taught, networks.camera)
-            losses = losses + DEPTH_WEIGHT * far + apart
+            taught = mean_depth(self.teachers, images, compared, config.precision, config.renderer)
+            unlike_teachers, apart = disagreement(seen.depth, taught, networks.camera)
+            losses = losses + unlike_teachers
             figures["from_teachers_degrees"] = apart.detach().mean().rad2deg()
         return losses, figures
 
@@ -157,29 +151,6 @@ class SingleImages(Objective):
         if self.config.mask == "background":
             return object_masks(batch.images, self.config.background_threshold).to(batch.images)
         return torch.ones_like(batch.images[:, 0])
-
-    @torch.no_grad()
-    def _taught(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Mean depth (B, S, S) of the teachers' shapes in the images, as far away as the first's,
-        NaN outside of masks (B, S, S) and where one of them has none.
-
-        What they do not agree on averages out and leaves a flatter shape, so it is made as deep as
-        theirs are on average.
-        """
-        depths, inside = [], masks > 0
-        for teacher in self.teachers:
-            with autocast(images.device, self.config.precision):
-                depth, view = teacher.depth(images), teacher.view(images)
-            depth, seen = render_depth(depth, view, teacher.camera, self.config.renderer)
-            depths.append(depth)
-            inside = inside & (seen > 0)
-        far = torch.stack(depths)  # (teachers, B, S, S)
-        level = masked_mean(far, inside)[..., None, None]
-        centred = far - level
-        mean = centred.mean(0)
-        relief = masked_mean(centred.square(), inside).sqrt().mean(0)
-        deeper = relief / masked_mean(mean.square(), inside).sqrt().clamp(min=TINY)
-        return torch.where(inside, level[0] + deeper[:, None, None] * mean, torch.nan)
 
     @torch.no_grad()
     def _painted(
@@ -242,14 +213,11 @@ def trainer(
     """A trainer from the networks `initial`, whose settings `config` has; `perceptual` works on
     `device`, `None` leaves it out.
 
-    Raises `PretrainedError` where teachers see images through another camera.
+    The networks that it trains come with the teachers, for `fit_inputs` to ask them again. Raises
+    `PretrainedError` where teachers see images through another camera.
     """
-    for teacher in teachers:
-        if teacher.camera != initial.camera:
-            raise PretrainedError(
-                f"The networks {teacher.source} see images through another camera than "
-                f"{initial.source}; give teachers that were trained on images of the same size."
-            )
+    if teachers:
+        initial = initial.with_teachers(teachers)
 
     def make() -> tuple[ShapeNetworks, SingleImages]:
         # What the networks know at the start is one of the opinions.

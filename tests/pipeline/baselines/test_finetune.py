@@ -12,7 +12,6 @@ from torch import Tensor
 from gan2shape.pipeline.baselines import finetune
 from gan2shape.pipeline.baselines.training import Batch
 from gan2shape.pipeline.pretrained import Pretrained, PretrainedError
-from gan2shape.pipeline.render import warp
 from gan2shape.schemas.baseline_training import (
     FinetuneConfig,
     baseline_config,
@@ -121,32 +120,6 @@ def test_rolls_that_follow_yaws_are_taught_less() -> None:
     assert float(objective.roll_slope) == pytest.approx(finetune.PIN_RATE * 0.5)
 
 
-def test_teachers_shapes_are_averaged_as_images_show_them() -> None:
-    initial, other = (tiny_networks("0" * 64, STYLE, SIZE, seed) for seed in (0, 1))
-    training = finetune.trainer(made(initial), initial, teachers=[other])
-    images, masks = some_images(), torch.ones(4, SIZE, SIZE)
-    masks[:, :4] = 0
-    taught = training.objective._taught(images, masks)
-    seen, inside = [], masks > 0
-    with torch.no_grad():
-        for networks in (initial.shape_networks(), other.shape_networks()):
-            depth, view = networks.depth(images), networks.view(images)
-            rendering = warp(images, depth, view, networks.camera)
-            seen.append(rendering.depth)
-            inside = inside & (rendering.mask > 0)
-    assert torch.equal(taught.isfinite(), inside)
-    assert not inside[:, :4].any()
-    for number, (first, second) in enumerate(zip(*seen, strict=True)):
-        where = inside[number]
-        first, second, mean = first[where], second[where], taught[number][where]
-        assert (first - second).std() > 1e-4
-        reliefs = [depth - depth.mean() for depth in (first, second)]
-        flat = sum(reliefs) / 2
-        deep = sum(relief.std() for relief in reliefs) / 2
-        assert deep > 1.01 * flat.std()
-        torch.testing.assert_close(mean, first.mean() + flat * deep / flat.std())
-
-
 def test_shapes_come_closer_to_the_teachers() -> None:
     initial, other = (tiny_networks("0" * 64, STYLE, SIZE, seed) for seed in (0, 1))
     alone = made(initial, perceptual_weight=0.0, learning_rate=1e-3, mirror=False, symmetric=False)
@@ -156,6 +129,8 @@ def test_shapes_come_closer_to_the_teachers() -> None:
     without = finetune.trainer(alone, initial)
     assert "from_teachers_degrees" not in without.step(Batch(some_images()))
     assert set(training.state()["objective"]) == set(without.state()["objective"])
+    assert [each.networks for each in training.networks().teachers] == [other.networks]
+    assert without.networks().teachers == ()
     agreed = finetune.trainer(alone, initial, teachers=[initial])
     assert agreed.step(Batch(some_images()))["from_teachers_degrees"] < 0.1
 
