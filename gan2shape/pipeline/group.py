@@ -72,7 +72,7 @@ class Group:
     camera: Camera
     gan: Gan
     networks: ShapeNetworks
-    teachers: tuple[ShapeNetworks, ...]
+    teachers: tuple[Pretrained, ...]
     encoder: OffsetEncoder
     perceptual: PerceptualLoss
     features: PerceptualLoss
@@ -195,7 +195,6 @@ def new_group(
     camera = Camera.from_config(config.camera)
     seed = group_seed(config.seed, targets.ids)
     encoder = None
-    teachers: tuple[ShapeNetworks, ...] = ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if pretrained is None:
@@ -203,7 +202,6 @@ def new_group(
         else:
             check_pretrained(pretrained, gan, config)
             networks, encoder = pretrained.shape_networks(), pretrained.offset_encoder()
-            teachers = tuple(each.shape_networks().to(device) for each in pretrained.teachers)
         if encoder is None:
             encoder = OffsetEncoder(size, config.networks, gan.generator.style_dim)
     features = discriminator_distance(gan.discriminator, config.optimization.feature_blocks)
@@ -216,7 +214,7 @@ def new_group(
         camera=camera,
         gan=gan,
         networks=networks,
-        teachers=teachers,
+        teachers=() if pretrained is None else pretrained.teachers,
         encoder=encoder,
         perceptual=lpips or features,
         features=features,

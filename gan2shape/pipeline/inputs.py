@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -49,7 +48,7 @@ def fit_inputs(group: Group, looks: int, relief: float, on_iteration: OnIteratio
     _look(group, looks, relief, on_iteration)
     opinions = [group.networks]
     for teacher in group.teachers:
-        asked = replace(group, networks=deepcopy(teacher))  # which resuming finds as it was
+        asked = replace(group, networks=teacher.shape_networks().to(group.device))
         _look(asked, looks, relief, on_iteration)
         opinions.append(asked.networks)
     _agree(group, opinions, on_iteration)
@@ -64,9 +63,8 @@ def _look(group: Group, looks: int, relief: float, on_iteration: OnIteration) ->
     networks, targets, random = group.networks, group.targets, group.random
     seed = int(torch.randint(2**31, (), generator=random, device=random.device))
     yaw_std, found = _at_the_start(group)
-    typical = found.mean() + relief * (found - found.mean())
     objective = SingleImages(
-        _settings(group, seed), group.perceptual, yaw_std=yaw_std, typical=typical
+        _settings(group, seed), group.perceptual, yaw_std=yaw_std, typical=relief * found
     )
     objective = objective.to(group.device)
     optimizer = adam_of_shapes(group)

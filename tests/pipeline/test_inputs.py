@@ -93,7 +93,7 @@ def test_shapes_come_to_what_networks_and_teachers_make_of_the_inputs(
 ) -> None:
     networks = ALONE.with_teachers([load_pretrained("heads64-pretrained")])
     group = new_group(targets, gan, settings(0), pretrained=networks)
-    opinions = [group.networks, *group.teachers]
+    opinions = [group.networks, *(each.shape_networks() for each in group.teachers)]
     mean = mean_depth(opinions, targets.images, targets.masks, "float32", mirrored=True)
     view = group.networks.view(targets.images).detach()
 
