@@ -68,7 +68,7 @@ $(ASSETS_OUT)/.finetuned: $(ASSETS_OUT)/.pretrained
 $(ASSETS_OUT)/.unsup3d: $(ASSETS_OUT)/.gan
 	$(BIN)/gan2shape baseline unsup3d $(ASSETS_OUT)/train --gan $(ASSETS_OUT)/heads64.safetensors \
 		--width 16 --batch 16 --lr 0.0004 --warm-up 2000 --relief 0.076 --extent 1.1 \
-		--decay 0.6 --images 80000 --out $(ASSETS_OUT)/unsup3d
+		--decay 0.6 --images 80000 --precision float32 --out $(ASSETS_OUT)/unsup3d
 	@touch $@
 
 $(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.finetuned $(ASSETS_OUT)/.unsup3d

@@ -175,7 +175,8 @@ def baseline_unsup3d(
       gan2shape baseline unsup3d photos/ --lpips vgg.pth --out unsup3d
       gan2shape baseline unsup3d heads/ --gan heads64 --no-symmetry --out unsup3d-n
       gan2shape baseline unsup3d heads/ --gan heads64 --width 16 --batch 16 --lr 0.0004 \\
-          --warm-up 2000 --relief 0.076 --extent 1.1 --decay 0.6 --images 80000 --out quick
+          --warm-up 2000 --relief 0.076 --extent 1.1 --decay 0.6 --images 80000 \\
+          --precision float32 --out quick
     """
     from gan2shape.schemas.config import EllipsoidShape
 
