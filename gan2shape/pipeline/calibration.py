@@ -2,8 +2,12 @@
 
 The GAN follows a rendering's yaw by most of it, its pitch by half, its roll hardly at all. Taken
 for turned as far as was asked about every axis, samples would teach the view network turns that
-they do not show. Only the axes are held against each other: how far a turn moves things depends on
-the relief, and a relief that is wrong would confirm itself.
+they do not show.
+
+Where objects are symmetric only the axes are held against each other: how far a turn moves things
+depends on the relief, and a relief that is wrong would confirm itself in place of being put right
+by symmetry. Without symmetry nothing puts it right, and samples that count as turned further than
+they are make every shape as much too shallow: then the yaw counts as far as it is followed, too.
 """
 
 from __future__ import annotations
@@ -31,8 +35,9 @@ def calibrate_turns(group: Group, iterations: int) -> None:
     """Scale the turns of the group's projected samples, axis by axis, to what they show.
 
     A copy of the view network learns the known views of renderings in `iterations` steps. Its
-    response to turns of samples over that to turns of renderings tells how far the samples follow;
-    an axis keeps what it follows in comparison with the yaw, and the yaw's turns stay.
+    response to turns of samples over that to turns of renderings tells how far the samples follow.
+    With symmetry an axis keeps what it follows in comparison with the yaw, and the yaw's turns
+    stay.
     """
     samples = group.samples
     if samples is None:
@@ -54,9 +59,10 @@ def calibrate_turns(group: Group, iterations: int) -> None:
     followed = response(torch.cat(turns), torch.cat(seen)).gain
     visible = response(torch.cat(asked), torch.cat(found)).gain
     share = (followed / visible.clamp_min(LEAST)).clamp_min(0)
-    scale = (share / share[YAW].clamp_min(LEAST)).clamp_max(1)
-    scale[YAW] = 1
-    samples.turns.mul_(scale)
+    if group.config.optimization.symmetric:
+        share = share / share[YAW].clamp_min(LEAST)
+        share[YAW] = 1
+    samples.turns.mul_(share.clamp_max(1))
 
 
 def _taught(group: Group, estimate: Estimate, iterations: int) -> nn.Module:

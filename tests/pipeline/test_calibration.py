@@ -48,6 +48,16 @@ def test_turns_are_those_that_samples_show(group: Group) -> None:
         assert torch.equal(value, before[name])
 
 
+def test_without_symmetry_the_yaw_too_is_what_samples_show(group: Group) -> None:
+    never = {"optimization.symmetry_step1": "never", "optimization.symmetry_step3": "never"}
+    group.config = load_config("heads64-refine", SETTINGS | never)
+    group.samples = rendered_samples(group)
+    true = group.samples.turns[..., 1].std()
+    group.samples.turns[..., 1] *= 1.5
+    calibrate_turns(group, 40)
+    assert float(group.samples.turns[..., 1].std() / true) == pytest.approx(1, abs=0.2)
+
+
 def test_what_samples_do_not_follow_is_no_turn(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
