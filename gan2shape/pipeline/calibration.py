@@ -4,10 +4,10 @@ The GAN follows a rendering's yaw by most of it, its pitch by half, its roll har
 for turned as far as was asked about every axis, samples would teach the view network turns that
 they do not show.
 
-Where objects are symmetric only the axes are held against each other: how far a turn moves things
-depends on the relief, and a relief that is wrong would confirm itself in place of being put right
-by symmetry. Without symmetry nothing puts it right, and samples that count as turned further than
-they are make every shape as much too shallow: then the yaw counts as far as it is followed, too.
+As a rule only the axes are held against each other: how far a turn moves things depends on the
+relief, and a relief that is wrong would confirm itself. Symmetry puts it right. Without symmetry
+nothing does, and samples that count as turned further than they are make shapes as much too
+shallow; where the relief is about right already the yaw can count as far as it is followed, too.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def calibrate_turns(group: Group, iterations: int) -> None:
 
     A copy of the view network learns the known views of renderings in `iterations` steps. Its
     response to turns of samples over that to turns of renderings tells how far the samples follow.
-    With symmetry an axis keeps what it follows in comparison with the yaw, and the yaw's turns
-    stay.
+    An axis keeps what it follows in comparison with the yaw, and the yaw's turns stay; with
+    `calibrate_yaw` every axis keeps what it follows.
     """
     samples = group.samples
     if samples is None:
@@ -59,7 +59,7 @@ def calibrate_turns(group: Group, iterations: int) -> None:
     followed = response(torch.cat(turns), torch.cat(seen)).gain
     visible = response(torch.cat(asked), torch.cat(found)).gain
     share = (followed / visible.clamp_min(LEAST)).clamp_min(0)
-    if group.config.optimization.symmetric:
+    if not group.config.optimization.calibrate_yaw:
         share = share / share[YAW].clamp_min(LEAST)
         share[YAW] = 1
     samples.turns.mul_(share.clamp_max(1))

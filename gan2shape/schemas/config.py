@@ -193,8 +193,11 @@ class OptimizationConfig(Settings):
     is symmetric."""
     calibration: Count = 0
     """Iterations that teach a copy of the view network the known views of renderings. It then
-    tells how far projected samples follow turns about each axis, where step 3 is symmetric in
-    comparison with the yaw, and they count as turned so far. Not in the paper (0)."""
+    tells how far projected samples follow turns about each axis, in comparison with the yaw, and
+    they count as turned so far. Not in the paper (0)."""
+    calibrate_yaw: bool = False
+    """The yaw counts as far as it is followed, too. For runs without symmetry that start from
+    networks whose relief is about right; else the yaw's turns count in full."""
     symmetry_step1: When = "later_cycles"
     symmetry_step3: When = "always"
     learning_rates: LearningRates = LearningRates()

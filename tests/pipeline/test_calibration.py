@@ -48,9 +48,8 @@ def test_turns_are_those_that_samples_show(group: Group) -> None:
         assert torch.equal(value, before[name])
 
 
-def test_without_symmetry_the_yaw_too_is_what_samples_show(group: Group) -> None:
-    never = {"optimization.symmetry_step1": "never", "optimization.symmetry_step3": "never"}
-    group.config = load_config("heads64-refine", SETTINGS | never)
+def test_the_yaw_too_is_what_samples_show_if_wanted(group: Group) -> None:
+    group.config = load_config("heads64-refine", SETTINGS | {"optimization.calibrate_yaw": True})
     group.samples = rendered_samples(group)
     true = group.samples.turns[..., 1].std()
     group.samples.turns[..., 1] *= 1.5

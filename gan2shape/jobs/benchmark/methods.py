@@ -37,6 +37,8 @@ class TrainingKind:
 
 NO_REGULARISATION = {"latent.regularize": False}
 NO_SYMMETRY = {"optimization.symmetry_step1": "never", "optimization.symmetry_step3": "never"}
+KEEP_RELIEF = {"optimization.calibrate_yaw": True}
+"""Symmetry keeps shapes as deep as they are when groups of heads are refined; this does without."""
 
 TRAININGS = {
     kind.name: kind
@@ -117,7 +119,8 @@ METHODS = (
     ),
     Method(
         *(8, "GAN2Shape", "gan2shape-no-symmetry", "N"),
-        *(Scores(0.01023, 17.09), "pretrain-no-symmetry", "refine", NO_SYMMETRY),
+        *(Scores(0.01023, 17.09), "pretrain-no-symmetry", "refine"),
+        NO_SYMMETRY | KEEP_RELIEF,
     ),
     Method(
         *(9, "Pretrained networks, one forward pass", "forward", "Y"),
