@@ -335,10 +335,14 @@ def load_config(
     for dotted, value in (below | (overrides or {})).items():
         branch = tree
         *parents, leaf = dotted.split(".")
-        for key in parents:
+        for level, key in enumerate(parents, 1):
             branch = branch.setdefault(key, {})
             if not isinstance(branch, dict):
-                raise ConfigError(f"Setting {dotted!r} does not exist: {key!r} is a single value.")
+                whole = ".".join(parents[:level])
+                kind = "a list, given as a whole" if isinstance(branch, list) else "a single value"
+                raise ConfigError(
+                    f"Setting {dotted!r} does not exist: {key!r} is {kind}, as in {whole}=VALUE."
+                )
         branch[leaf] = value
     return _validated(RunConfig, tree, preset)
 
