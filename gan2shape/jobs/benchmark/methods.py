@@ -38,7 +38,7 @@ class TrainingKind:
 NO_REGULARISATION = {"latent.regularize": False}
 NO_SYMMETRY = {"optimization.symmetry_step1": "never", "optimization.symmetry_step3": "never"}
 KEEP_RELIEF = {"optimization.calibrate_yaw": True}
-"""Symmetry keeps shapes as deep as they are when groups of heads are refined; without it this does."""
+"""Keeps shapes as deep as they are when groups of heads are refined, as symmetry does elsewhere."""
 
 TRAININGS = {
     kind.name: kind
