@@ -8,7 +8,7 @@ from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.pretrained import Pretrained, parameters_of
-from gan2shape.schemas.config import CameraConfig, LatentConfig, NetworkConfig
+from gan2shape.schemas.settings import CameraConfig, LatentConfig, NetworkConfig
 
 
 def tiny_networks(gan_sha256: str, style_dim: int, size: int, seed: int = 0) -> Pretrained:

@@ -18,7 +18,7 @@ from gan2shape.cli import INTERRUPTED, cli, main
 from gan2shape.jobs.store import open_run
 from gan2shape.pipeline.pretrained import pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
-from gan2shape.schemas.assets import GAN_FILE, asset_path
+from gan2shape.schemas.packaged import GAN_FILE, asset_path
 from tests.jobs import standin
 from tests.networks import tiny_networks
 

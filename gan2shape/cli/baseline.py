@@ -178,7 +178,7 @@ def baseline_unsup3d(
           --warm-up 2000 --relief 0.076 --extent 1.1 --decay 0.6 --images 80000 \\
           --precision float32 --out quick
     """
-    from gan2shape.schemas.config import EllipsoidShape
+    from gan2shape.schemas.settings import EllipsoidShape
 
     far = EllipsoidShape().far
     settings = {
@@ -243,8 +243,8 @@ def finetune_command(
       gan2shape reconstruct test/ --gan heads64 --preset heads64-forward \\
           --networks tuned/networks.safetensors --out run
     """
-    from gan2shape.schemas.baseline_training import finetune_settings
-    from gan2shape.schemas.config import load_config
+    from gan2shape.schemas.network_training import finetune_settings
+    from gan2shape.schemas.settings import load_config
 
     config = load_config(preset, overrides_of(settings), priors)
     weights = {"networks": networks, "teachers": teachers, "gan": gan, "lpips": lpips}

@@ -89,7 +89,7 @@ def priors(
     from gan2shape.jobs.priors import priors as estimate
     from gan2shape.jobs.processes import plan_processes, tune_allocator
     from gan2shape.jobs.steps_display import steps_display
-    from gan2shape.schemas.config import load_config
+    from gan2shape.schemas.settings import load_config
 
     overrides = overrides_of(settings, masks, seed=seed)
     devices, threads = plan_processes(device, 1, threads)
@@ -182,7 +182,7 @@ def pretrain(
     from gan2shape.jobs.pretrain import pretrain as train
     from gan2shape.jobs.processes import plan_processes, tune_allocator
     from gan2shape.jobs.steps_display import steps_display
-    from gan2shape.schemas.config import load_config
+    from gan2shape.schemas.settings import load_config
 
     overrides = overrides_of(settings, masks, seed=seed)
     devices, threads = plan_processes(device, processes, threads)

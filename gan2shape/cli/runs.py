@@ -112,7 +112,7 @@ def reconstruct(
       gan2shape reconstruct heads/ --gan heads64 --networks mine.safetensors --out run
     """
     from gan2shape.jobs.runs import Request, prepare
-    from gan2shape.schemas.config import load_config
+    from gan2shape.schemas.settings import load_config
 
     sizes = {"group_size": group_size, "shard_size": shard_size}
     overrides = overrides_of(settings, masks, seed=seed, **sizes)

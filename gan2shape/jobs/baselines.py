@@ -47,14 +47,14 @@ from gan2shape.pipeline.pretrained import (
 )
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.training import batches
-from gan2shape.schemas.baseline_training import (
+from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.network_training import (
     CHANGEABLE,
     AnyBaseline,
     FinetuneConfig,
     SupervisedConfig,
     baseline_config,
 )
-from gan2shape.schemas.errors import UserError
 
 RECORD, NETWORKS, LOG, STATE = "baseline.yaml", "networks.safetensors", "log.jsonl", "state"
 PICTURES, VALIDATION, LOCK = "pictures", "validation", ".lock"

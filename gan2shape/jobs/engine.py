@@ -13,7 +13,7 @@ from torch import Tensor
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.metrics import depth_metrics
 from gan2shape.pipeline.render import render_depth
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.settings import RunConfig
 
 
 @dataclass(frozen=True)

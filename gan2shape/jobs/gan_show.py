@@ -20,7 +20,7 @@ from gan2shape.pipeline.stylegan2.checkpoint import (
     load_gan,
     save_gan,
 )
-from gan2shape.schemas.assets import GAN_FILE, asset_path
+from gan2shape.schemas.packaged import GAN_FILE, asset_path
 
 GRID = 8
 MOST_SEEDS = 4096

@@ -17,9 +17,9 @@ from gan2shape.jobs.engine import Engine
 from gan2shape.jobs.images import ImageError, load_image, load_mask
 from gan2shape.jobs.plan import ShardPlan
 from gan2shape.pipeline.masks import background_mask
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import COMMITTED, FAILED
+from gan2shape.schemas.settings import RunConfig
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.textures import painted_albedo
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.settings import RunConfig
 
 Pixels = npt.NDArray[np.floating[Any]]
 

@@ -35,8 +35,8 @@ from gan2shape.pipeline.peers import Peers
 from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.schedule import StepReport
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest, load_gan
-from gan2shape.schemas.config import RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig, plain_digest
 
 RECORD, NETWORKS, LOG = "pretrain.yaml", "networks.safetensors", "log.jsonl"
 PICTURES, CHECKPOINTS, LOCK = "pictures", "checkpoints", ".lock"

@@ -29,8 +29,8 @@ from gan2shape.jobs.status import RunStatus, committed_shards, make_status, runn
 from gan2shape.jobs.submit import Finished, submit
 from gan2shape.pipeline.pretrained import check_pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig
 
 PACKAGES = (
     *("gan2shape", "dask", "distributed", "numba", "numpy", "pillow", "pyarrow", "scipy"),

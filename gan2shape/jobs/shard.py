@@ -27,8 +27,8 @@ from gan2shape.jobs.items import Item, given_latents, load_item, metrics_row
 from gan2shape.jobs.plan import ShardPlan
 from gan2shape.jobs.progress import Reporter
 from gan2shape.jobs.truth import load_truth
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 Arrays = dict[str, np.ndarray[Any, Any]]

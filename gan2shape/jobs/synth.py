@@ -19,8 +19,8 @@ from gan2shape.pipeline.synthetic.model import ANNY_VERSION, HeadModel, load_hea
 from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.render import Head, draw_heads
 from gan2shape.pipeline.synthetic.splits import split_of, split_seeds
-from gan2shape.schemas.config import CameraConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import CameraConfig
 
 __all__ = ["DataSetError", "parse_seeds", "split_seeds", "write_heads"]
 

@@ -15,8 +15,8 @@ from gan2shape.jobs.scan import Scan
 from gan2shape.pipeline.group import Targets
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.inversion import invert
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig
 
 PART = 32
 """Images from one checkpoint of the inversion to the next."""

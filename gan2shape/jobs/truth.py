@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gan2shape.jobs.images import load_depth, load_mask
-from gan2shape.schemas.config import CameraConfig
+from gan2shape.schemas.settings import CameraConfig
 
 Array = npt.NDArray[np.float32]
 

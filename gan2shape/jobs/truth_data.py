@@ -21,8 +21,8 @@ from gan2shape.jobs.images import ImageError
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.truth import load_truth
 from gan2shape.pipeline.baselines.training import Batch
-from gan2shape.schemas.config import CameraConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import CameraConfig
 
 TRUTH = "truth.npy"
 PIECE = 1024

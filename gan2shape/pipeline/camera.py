@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan2shape.schemas.config import CameraConfig
+from gan2shape.schemas.settings import CameraConfig
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained, check_pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.inversion import pictures
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig
 
 AT_ONCE = 64
 """Images of a group that go through a network together where it is for all of them."""

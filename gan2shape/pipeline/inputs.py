@@ -24,8 +24,8 @@ from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.steps import OnIteration
 from gan2shape.pipeline.updates import adam, adam_of_shapes, countdown, update
-from gan2shape.schemas.baseline_training import FinetuneConfig, single_image_settings
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.network_training import FinetuneConfig, single_image_settings
+from gan2shape.schemas.settings import RunConfig
 
 AGREEING = 60
 """Looks at each input in which its mean shape is learnt."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan2shape.pipeline.camera import Camera
-from gan2shape.schemas.config import NetworkConfig
+from gan2shape.schemas.settings import NetworkConfig
 
 CODE_CHANNELS = 256
 BORDER_COLUMNS = 2

@@ -17,8 +17,8 @@ from gan2shape.pipeline.schedule import (
     run_schedule,
 )
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig
 
 
 def pretrain(

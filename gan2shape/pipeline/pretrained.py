@@ -23,9 +23,15 @@ from torch import Tensor, nn
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, read_safetensors
-from gan2shape.schemas.assets import NETWORKS_FILE, asset_names, asset_path
-from gan2shape.schemas.config import CameraConfig, LatentConfig, NetworkConfig, RunConfig, Settings
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names, asset_path
+from gan2shape.schemas.settings import (
+    CameraConfig,
+    LatentConfig,
+    NetworkConfig,
+    RunConfig,
+    Settings,
+)
 
 FORMAT = "gan2shape.networks/2"
 ENCODER, TEACHER = "encoder.", "teacher"

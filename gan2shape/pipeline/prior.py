@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.camera import Camera
-from gan2shape.schemas.config import EllipsoidShape
+from gan2shape.schemas.settings import EllipsoidShape
 
 ERROR_SCALE = 100.0
 

@@ -29,8 +29,8 @@ from gan2shape.pipeline.schedule import (
     run_schedule,
 )
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.schemas.config import LightPriorConfig, RunConfig, ViewPriorConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import LightPriorConfig, RunConfig, ViewPriorConfig
 
 VIEW_FLOOR = (0.01, 0.01, 0.01, 0.001, 0.001, 0.001)
 LIGHT_FLOOR = (0.02, 0.02, 0.05, 0.05)

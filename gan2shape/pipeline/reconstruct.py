@@ -21,7 +21,7 @@ from gan2shape.pipeline.schedule import (
     run_schedule,
 )
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.settings import RunConfig
 
 __all__ = ["Shapes", "Targets", "iterations_total", "reconstruct", "shapes_of"]
 

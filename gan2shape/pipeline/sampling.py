@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from gan2shape.schemas.config import LightPriorConfig, ViewPriorConfig
+from gan2shape.schemas.settings import LightPriorConfig, ViewPriorConfig
 
 YAW, ROLL = 1, 2
 

@@ -16,7 +16,7 @@ from gan2shape.pipeline.calibration import calibrate_turns
 from gan2shape.pipeline.group import Group, group_state, restore_group
 from gan2shape.pipeline.inputs import fit_inputs, look_iterations
 from gan2shape.pipeline.updates import AllFailedError
-from gan2shape.schemas.config import Cycle, RunConfig, When
+from gan2shape.schemas.settings import Cycle, RunConfig, When
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (step's name, iterations done, iterations in all)."""

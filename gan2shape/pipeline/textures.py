@@ -17,7 +17,7 @@ from torch.nn import functional
 from gan2shape.pipeline.camera import Camera, project, rotation_matrix, transform, unproject
 from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.render import Backend, render_depth
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.settings import RunConfig
 
 DARKEST = 0.05
 """Added to brightnesses in [0, 2] before they are divided: dark pixels are mostly noise."""

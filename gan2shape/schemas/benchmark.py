@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from gan2shape.schemas.baseline_training import baseline_config, finetune_settings
-from gan2shape.schemas.config import ConfigError, RunConfig, Settings, first_problem, load_config
+from gan2shape.schemas.network_training import baseline_config, finetune_settings
+from gan2shape.schemas.settings import ConfigError, RunConfig, Settings, first_problem, load_config
 
 Positive = Annotated[int, Field(gt=0)]
 

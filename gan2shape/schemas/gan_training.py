@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from gan2shape.schemas.config import ConfigError, Settings, first_problem
+from gan2shape.schemas.settings import ConfigError, Settings, first_problem
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]

@@ -22,7 +22,7 @@ from torch import Tensor
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
 from gan2shape.pipeline.stylegan2.distance import feature_distance
 from gan2shape.pipeline.stylegan2.inversion import invert
-from gan2shape.schemas.config import InversionConfig
+from gan2shape.schemas.settings import InversionConfig
 
 BATCH = 16
 

@@ -31,9 +31,9 @@ from gan2shape.jobs.truth import load_truth
 from gan2shape.jobs.truth_data import true_dataset
 from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
-from gan2shape.schemas.baseline_training import baseline_config
-from gan2shape.schemas.config import CameraConfig, ConfigError, load_config
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.network_training import baseline_config
+from gan2shape.schemas.settings import CameraConfig, ConfigError, load_config
 from tests.networks import lpips_weights, tiny_networks
 
 HEADS = Path(__file__).parents[2] / "examples" / "heads64"

@@ -38,8 +38,8 @@ from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.synthetic.model import HeadModel, load_head_model
 from gan2shape.pipeline.synthetic.variations import Studio
-from gan2shape.schemas.config import load_config
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import load_config
 from tests.jobs.benchmark.tiny import quiet
 from tests.networks import lpips_weights, tiny_networks
 

@@ -18,8 +18,8 @@ from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.pretrained import Pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan
-from gan2shape.schemas.config import CameraConfig, NetworkConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import CameraConfig, NetworkConfig
 
 NARROW = NetworkConfig(width=16)
 

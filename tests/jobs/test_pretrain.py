@@ -21,9 +21,9 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.pretrain import Request, pretrain
 from gan2shape.jobs.processes import plan_processes
 from gan2shape.pipeline.pretrained import load_pretrained
-from gan2shape.schemas.assets import GAN_FILE, asset_path
-from gan2shape.schemas.config import load_config
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.packaged import GAN_FILE, asset_path
+from gan2shape.schemas.settings import load_config
 
 HEADS = Path(__file__).parents[2] / "examples" / "heads64"
 CYCLE = {"step1": 2, "step2": 2, "views": 1, "step3": 2}

@@ -20,8 +20,8 @@ import gan2shape.pipeline.steps as steps
 from gan2shape.cli import INTERRUPTED, main
 from gan2shape.jobs.priors import Request, priors
 from gan2shape.jobs.priors_show import LIGHT, VIEW, read_truth
-from gan2shape.schemas.config import load_config
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import load_config
 
 HEADS = Path(__file__).parents[2] / "examples" / "heads64"
 SETTINGS: dict[str, Any] = {

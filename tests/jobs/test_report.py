@@ -26,7 +26,7 @@ from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.metrics import depth_metrics
 from gan2shape.pipeline.render import render_depth
-from gan2shape.schemas.config import load_config
+from gan2shape.schemas.settings import load_config
 
 SIZE = 32
 

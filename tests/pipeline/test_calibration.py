@@ -13,7 +13,7 @@ from gan2shape.pipeline.group import Group, new_group
 from gan2shape.pipeline.pretrained import load_pretrained
 from gan2shape.pipeline.renderings import rendered_samples
 from gan2shape.pipeline.stylegan2 import load_gan
-from gan2shape.schemas.config import load_config
+from gan2shape.schemas.settings import load_config
 from tests.pipeline.gan_targets import gan_targets
 
 SETTINGS: dict[str, Any] = {

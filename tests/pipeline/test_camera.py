@@ -15,7 +15,7 @@ from gan2shape.pipeline.camera import (
     transform,
     unproject,
 )
-from gan2shape.schemas.config import CameraConfig
+from gan2shape.schemas.settings import CameraConfig
 from tests.pipeline.shapes import depth_map, views
 
 

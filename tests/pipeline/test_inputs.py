@@ -19,7 +19,7 @@ from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.schedule import make_schedule
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
-from gan2shape.schemas.config import RunConfig, load_config
+from gan2shape.schemas.settings import RunConfig, load_config
 from tests.pipeline.gan_targets import gan_targets
 
 

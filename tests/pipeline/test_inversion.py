@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
 from gan2shape.pipeline.stylegan2.inversion import invert, match_size, measure_space, refine
-from gan2shape.schemas.config import InversionConfig
+from gan2shape.schemas.settings import InversionConfig
 
 
 @pytest.fixture(scope="module")

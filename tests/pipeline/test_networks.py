@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks, UpsampledConv
-from gan2shape.schemas.config import NetworkConfig
+from gan2shape.schemas.settings import NetworkConfig
 
 
 @pytest.mark.parametrize("size", [64, 128])

@@ -24,9 +24,9 @@ from gan2shape.pipeline.pretrained import (
 )
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
-from gan2shape.schemas.assets import NETWORKS_FILE, asset_names
-from gan2shape.schemas.config import RunConfig, load_config
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names
+from gan2shape.schemas.settings import RunConfig, load_config
 from tests.networks import tiny_networks
 
 SIZE, STYLE = 32, 16

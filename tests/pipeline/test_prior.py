@@ -9,7 +9,7 @@ import torch
 
 from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.prior import ellipsoid_depth
-from gan2shape.schemas.config import EllipsoidConfig
+from gan2shape.schemas.settings import EllipsoidConfig
 
 CAMERA = Camera(64)
 CONFIG = EllipsoidConfig()

@@ -24,8 +24,8 @@ from gan2shape.pipeline.priors import (
 )
 from gan2shape.pipeline.renderings import Response
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig
 
 SETTINGS: dict[str, Any] = {
     "networks": {"width": 8},

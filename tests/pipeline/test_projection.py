@@ -8,7 +8,7 @@ import torch
 from gan2shape.pipeline.networks import OffsetEncoder
 from gan2shape.pipeline.projection import Projector, latent_offset
 from gan2shape.pipeline.stylegan2 import Gan, Generator
-from gan2shape.schemas.config import InversionConfig, LatentConfig, NetworkConfig
+from gan2shape.schemas.settings import InversionConfig, LatentConfig, NetworkConfig
 
 SIZE, STYLE, DEPTH = 32, 16, 3
 

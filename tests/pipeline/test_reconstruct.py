@@ -15,8 +15,8 @@ from gan2shape.pipeline.pretrained import parameters_of
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
 from gan2shape.pipeline.steps import Estimate, collect_samples, fit_albedo, fit_views
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks
 
 SETTINGS: dict[str, Any] = {

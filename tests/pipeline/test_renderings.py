@@ -14,7 +14,7 @@ from gan2shape.pipeline.group import Group, new_group
 from gan2shape.pipeline.renderings import rendered_samples, response, responses
 from gan2shape.pipeline.steps import Estimate
 from gan2shape.pipeline.stylegan2 import load_gan
-from gan2shape.schemas.config import RunConfig
+from gan2shape.schemas.settings import RunConfig
 from tests.pipeline.gan_targets import gan_targets
 
 SETTINGS: dict[str, Any] = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gan2shape.pipeline.sampling import light_spread, sample_lights, sample_views
-from gan2shape.schemas.config import LightPriorConfig, ViewPriorConfig
+from gan2shape.schemas.settings import LightPriorConfig, ViewPriorConfig
 
 
 def test_views_follow_the_gaussian_and_scale_only_the_yaw() -> None:

@@ -15,7 +15,7 @@ from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.group import Group, new_group
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.pipeline.textures import paint
-from gan2shape.schemas.config import CameraConfig, RunConfig
+from gan2shape.schemas.settings import CameraConfig, RunConfig
 from tests.pipeline.gan_targets import gan_targets
 from tests.pipeline.shapes import depth_map, symmetric_albedo
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan2shape.schemas.assets import GAN_FILE, asset_names, asset_path
+from gan2shape.schemas.packaged import GAN_FILE, asset_names, asset_path
 
 
 def test_names_and_paths() -> None:

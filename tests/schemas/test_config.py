@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gan2shape.schemas.config import ConfigError, load_config, preset_names
+from gan2shape.schemas.settings import ConfigError, load_config, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -22,8 +22,8 @@ from gan2shape.jobs.images import ImageError
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.synth import description, write_heads
 from gan2shape.jobs.trivial import average_depth
-from gan2shape.schemas.config import CameraConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import CameraConfig
 
 PIECE = 500
 """Heads that are drawn from one point to go on from to the next."""

@@ -29,7 +29,7 @@ from gan2shape.jobs.benchmark_views.scoring import result_files
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, Views, read_views
 from gan2shape.jobs.page import environment
 from gan2shape.jobs.pictures import data_uri
-from gan2shape.schemas.assets import NETWORKS_FILE, asset_path
+from gan2shape.schemas.packaged import NETWORKS_FILE, asset_path
 
 FOLDER = "views"
 SHAPES = (10, 6)

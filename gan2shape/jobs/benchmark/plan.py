@@ -27,11 +27,11 @@ from gan2shape.pipeline.pretrained import check_pretrained, load_pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.splits import split_seeds
-from gan2shape.schemas.assets import NETWORKS_FILE, PRIORS_FILE, asset_names
-from gan2shape.schemas.baseline_training import AnyBaseline, baseline_config
 from gan2shape.schemas.benchmark import Recipe
-from gan2shape.schemas.config import RunConfig, plain_digest
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.network_training import AnyBaseline, baseline_config
+from gan2shape.schemas.packaged import NETWORKS_FILE, PRIORS_FILE, asset_names
+from gan2shape.schemas.settings import RunConfig, plain_digest
 
 CATEGORY = "heads64"
 """Packaged files of synthetic heads."""

@@ -29,9 +29,9 @@ from gan2shape.jobs.summary import STAGES
 from gan2shape.jobs.trivial import DEPTH_SCORES, plane_scores
 from gan2shape.pipeline.baselines.trivial import constant_depth
 from gan2shape.pipeline.camera import Camera
-from gan2shape.schemas.config import CameraConfig
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import FAILED
+from gan2shape.schemas.settings import CameraConfig
 
 Values = npt.NDArray[np.float64]
 

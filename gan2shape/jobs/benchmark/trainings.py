@@ -21,8 +21,8 @@ from gan2shape.jobs.processes import plan_processes, tune_allocator
 from gan2shape.jobs.runs import Execution
 from gan2shape.jobs.steps_display import Note, Show
 from gan2shape.jobs.store import Weights
-from gan2shape.schemas.config import RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import RunConfig
 
 NETWORKS = "networks.safetensors"
 SAVE_SECONDS = 30.0

@@ -26,7 +26,7 @@ from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.similarity import l1, ssim
 from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.variations import Sitter
-from gan2shape.schemas.config import plain_digest
+from gan2shape.schemas.settings import plain_digest
 
 VERSION = 2
 """Of what the methods do and how they are scored."""

@@ -27,8 +27,8 @@ from gan2shape.pipeline.projection import Projector
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.directions import Direction
 from gan2shape.pipeline.stylegan2.inversion import invert
-from gan2shape.schemas.config import InversionConfig, LatentConfig, plain_digest
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import InversionConfig, LatentConfig, plain_digest
 
 CHECKPOINTS = "checkpoints"
 REFINEMENT = InversionConfig(iterations=40, batch=48, learning_rate=0.2, perceptual_weight=0.0)

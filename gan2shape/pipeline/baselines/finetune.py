@@ -42,7 +42,7 @@ from gan2shape.pipeline.steps import limit_gradient
 from gan2shape.pipeline.stylegan2.training import spread_seed
 from gan2shape.pipeline.textures import paint
 from gan2shape.pipeline.unshaded import colour_loss
-from gan2shape.schemas.baseline_training import FinetuneConfig
+from gan2shape.schemas.network_training import FinetuneConfig
 
 DRAWS = 1
 """Sets these random numbers apart from those that mirror images."""

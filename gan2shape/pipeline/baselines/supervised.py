@@ -16,7 +16,7 @@ from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.metrics import erode
 from gan2shape.pipeline.networks import BORDER_COLUMNS, ShapeNetworks
 from gan2shape.pipeline.precision import autocast
-from gan2shape.schemas.baseline_training import SupervisedConfig
+from gan2shape.schemas.network_training import SupervisedConfig
 
 TINY = 1e-8
 

@@ -16,7 +16,7 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained, parameters_of
 from gan2shape.pipeline.render import Rendering
 from gan2shape.pipeline.stylegan2.training import INITIAL, spread_seed
-from gan2shape.schemas.baseline_training import AnyBaseline
+from gan2shape.schemas.network_training import AnyBaseline
 
 
 @dataclass(frozen=True)

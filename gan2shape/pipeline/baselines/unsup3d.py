@@ -33,7 +33,7 @@ from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.steps import limit_gradient
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.schemas.baseline_training import Unsup3dConfig
+from gan2shape.schemas.network_training import Unsup3dConfig
 
 CODE_CHANNELS = 128
 TINY = 1e-7

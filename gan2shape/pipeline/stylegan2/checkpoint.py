@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.stylegan2.generator import Generator
-from gan2shape.schemas.assets import GAN_FILE, asset_names, asset_path
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.packaged import GAN_FILE, asset_names, asset_path
 
 FORMAT = "gan2shape.stylegan2/1"
 _OPTIONAL = re.compile(r"(^|\.)(kernel|noise_\d+)$")

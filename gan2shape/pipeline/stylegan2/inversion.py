@@ -21,7 +21,7 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.distance import feature_distance, weighted_l1
 from gan2shape.pipeline.stylegan2.generator import Generator
-from gan2shape.schemas.config import InversionConfig
+from gan2shape.schemas.settings import InversionConfig
 
 FEATURE_BLOCKS = 4
 START_SAMPLES = 256

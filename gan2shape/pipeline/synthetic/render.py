@@ -20,7 +20,7 @@ from gan2shape.pipeline.synthetic.paint import (
 )
 from gan2shape.pipeline.synthetic.raster import rasterize
 from gan2shape.pipeline.synthetic.recipe import HeadParameters, sample_head
-from gan2shape.schemas.config import CameraConfig
+from gan2shape.schemas.settings import CameraConfig
 
 SUPERSAMPLING = 2
 MAX_ATTEMPTS = 20

@@ -28,7 +28,7 @@ from gan2shape.pipeline.synthetic.render import (
     fitting_head,
     template_surface,
 )
-from gan2shape.schemas.config import CameraConfig
+from gan2shape.schemas.settings import CameraConfig
 
 YAW = 1
 

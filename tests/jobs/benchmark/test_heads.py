@@ -22,8 +22,8 @@ from gan2shape.jobs.benchmark.heads import (
 from gan2shape.jobs.benchmark.plan import HeadSet
 from gan2shape.jobs.trivial import truths
 from gan2shape.pipeline.baselines.trivial import MeanDepth
-from gan2shape.schemas.config import CameraConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import CameraConfig
 from tests.jobs.benchmark import tiny
 
 FIVE = HeadSet("test", 5, 64)

@@ -15,8 +15,8 @@ from gan2shape.jobs.store import Weights
 from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.benchmark import load_recipe, packaged_recipe
-from gan2shape.schemas.config import ConfigError, RunConfig
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.settings import ConfigError, RunConfig
 from tests.jobs.benchmark import tiny
 from tests.networks import tiny_networks
 

@@ -12,12 +12,8 @@ from torch import Tensor
 from gan2shape.pipeline.baselines import finetune
 from gan2shape.pipeline.baselines.training import Batch
 from gan2shape.pipeline.pretrained import Pretrained, PretrainedError
-from gan2shape.schemas.baseline_training import (
-    FinetuneConfig,
-    baseline_config,
-    finetune_settings,
-)
-from gan2shape.schemas.config import ConfigError, load_config
+from gan2shape.schemas.network_training import FinetuneConfig, baseline_config, finetune_settings
+from gan2shape.schemas.settings import ConfigError, load_config
 from tests.networks import tiny_networks
 
 SIZE, STYLE = 32, 8

@@ -13,7 +13,7 @@ from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.metrics import depth_metrics
 from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.shading import shade
-from gan2shape.schemas.baseline_training import baseline_config
+from gan2shape.schemas.network_training import baseline_config
 
 SIZE = 32
 CAMERA = Camera(SIZE)

@@ -20,7 +20,7 @@ from gan2shape.pipeline.prior import ellipsoid_depth
 from gan2shape.pipeline.render import warp
 from gan2shape.pipeline.shading import shade
 from gan2shape.pipeline.stylegan2 import Discriminator
-from gan2shape.schemas.baseline_training import Unsup3dConfig, baseline_config
+from gan2shape.schemas.network_training import Unsup3dConfig, baseline_config
 
 SIZE = 32
 CAMERA = Camera(SIZE)

@@ -19,7 +19,7 @@ from gan2shape.pipeline.synthetic.paint import grow_hair, noise
 from gan2shape.pipeline.synthetic.raster import rasterize
 from gan2shape.pipeline.synthetic.recipe import sample_head
 from gan2shape.pipeline.synthetic.render import Head, Surface, draw, draw_head, draw_heads, fits
-from gan2shape.schemas.config import CameraConfig
+from gan2shape.schemas.settings import CameraConfig
 
 CAMERA = Camera(64)
 

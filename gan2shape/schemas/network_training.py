@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gan2shape.schemas.config import (
+from gan2shape.schemas.settings import (
     CameraConfig,
     ConfigError,
     EllipsoidShape,

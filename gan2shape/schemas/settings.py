@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gan2shape.schemas.assets import PRIORS_FILE, asset_names, asset_path
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.packaged import PRIORS_FILE, asset_names, asset_path
 
 Range = tuple[float, float]
 Six = tuple[float, float, float, float, float, float]
