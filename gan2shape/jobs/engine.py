@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.metrics import depth_metrics
-from gan2shape.pipeline.render import render_depth
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.metrics import depth_metrics
+from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.schemas.settings import RunConfig
 
 

@@ -16,7 +16,7 @@ from gan2shape.jobs import store
 from gan2shape.jobs.engine import Engine
 from gan2shape.jobs.images import ImageError, load_image, load_mask
 from gan2shape.jobs.plan import ShardPlan
-from gan2shape.pipeline.masks import background_mask
+from gan2shape.pipeline.scene.masks import background_mask
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import COMMITTED, FAILED
 from gan2shape.schemas.settings import RunConfig

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.gan_show import write_grid
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.edit import normal_picture, turn
 from gan2shape.pipeline.group import Group
 from gan2shape.pipeline.reconstruct import shapes_of
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.pictures import normal_picture, turn
 
 SHOWN = 8
 TURN_DEGREES = 35.0

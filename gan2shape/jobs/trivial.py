@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gan2shape.jobs.truth import load_truth
 from gan2shape.pipeline.baselines.trivial import MeanDepth
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.metrics import depth_metrics
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.metrics import depth_metrics
 from gan2shape.schemas.settings import CameraConfig
 
 Values = npt.NDArray[np.float64]

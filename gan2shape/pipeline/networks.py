@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import NetworkConfig
 
 CODE_CHANNELS = 256

@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
+from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, read_safetensors
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names, asset_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import EllipsoidShape
 
 ERROR_SCALE = 100.0

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera, project, rotation_matrix, transform, unproject
-from gan2shape.pipeline.canonical import Canonical
-from gan2shape.pipeline.render import Backend, render_depth
+from gan2shape.pipeline.scene.camera import Camera, project, rotation_matrix, transform, unproject
+from gan2shape.pipeline.scene.render import Backend, render_depth
+from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.schemas.settings import RunConfig
 
 DARKEST = 0.05

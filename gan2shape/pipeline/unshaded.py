@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.canonical import Canonical
-from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.losses import masked_mean
-from gan2shape.pipeline.render import Backend
-from gan2shape.pipeline.shading import diffuse_shading, light_strengths
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.render import Backend
+from gan2shape.pipeline.scene.shading import diffuse_shading, light_strengths
+from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.textures import DARKEST, seen_on
 
 WINDOW = 3

@@ -19,15 +19,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.render import render_depth, warp
-from gan2shape.pipeline.render.mesh import grid_faces, screen_vertices
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.render import render_depth, warp
+from gan2shape.pipeline.scene.render.mesh import grid_faces, screen_vertices
 
 try:
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
     from pytorch3d.structures import Meshes
 
-    from gan2shape.pipeline.render.pytorch3d_backend import to_ndc
+    from gan2shape.pipeline.scene.render.pytorch3d_backend import to_ndc
 except ModuleNotFoundError:
     rasterize_meshes = None
 

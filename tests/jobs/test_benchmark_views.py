@@ -29,10 +29,10 @@ from gan2shape.jobs.benchmark_views.rotation import rotation
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, SCORES, Views, read_views
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.synth import write_heads
-from gan2shape.pipeline.camera import rotation_matrix
 from gan2shape.pipeline.identity import IdentityTraining
 from gan2shape.pipeline.pretrained import Pretrained, pretrained_bytes
-from gan2shape.pipeline.shading import turn_light
+from gan2shape.pipeline.scene.camera import rotation_matrix
+from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator

@@ -22,10 +22,10 @@ from gan2shape.jobs.page import page as page_of
 from gan2shape.jobs.report import write_report
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.summary import summarise
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.metrics import depth_metrics
-from gan2shape.pipeline.render import render_depth
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.metrics import depth_metrics
+from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.schemas.settings import load_config
 
 SIZE = 32

@@ -11,10 +11,10 @@ import yaml
 from PIL import Image
 
 from gan2shape.jobs.synth import DataSetError, contact_sheet, parse_seeds, write_heads
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.metrics import erode
-from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.metrics import erode
+from gan2shape.pipeline.scene.shading import shade
 from gan2shape.pipeline.synthetic.model import HeadModel, load_head_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "heads64"

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.scene.camera import Camera
 
 
 def rotation(view: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan2shape.pipeline.camera import (
+from gan2shape.pipeline.scene.camera import (
     Camera,
     pixel_rays,
     project,

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from gan2shape.pipeline.camera import Camera, pixel_rays, rotation_matrix
-from gan2shape.pipeline.edit import coverage, normal_picture, relight, shape_picture, turn
-from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.render import warp
-from gan2shape.pipeline.shading import shade, turn_light
+from gan2shape.pipeline.scene.camera import Camera, pixel_rays, rotation_matrix
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.pictures import coverage, normal_picture, relight, shape_picture, turn
+from gan2shape.pipeline.scene.render import warp
+from gan2shape.pipeline.scene.shading import shade, turn_light
 from tests.pipeline.shapes import depth_map, textures, views
 
 CAMERA = Camera(32)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from gan2shape.pipeline.camera import Camera, pixel_rays
-from gan2shape.pipeline.geometry import normals_from_depth, smoothness
+from gan2shape.pipeline.scene.camera import Camera, pixel_rays
+from gan2shape.pipeline.scene.geometry import normals_from_depth, smoothness
 from tests.pipeline.shapes import depth_map
 
 FRONT = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)

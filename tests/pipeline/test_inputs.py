@@ -15,8 +15,8 @@ from gan2shape.pipeline.losses import relative_relief
 from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.pretrained import Pretrained, load_pretrained
 from gan2shape.pipeline.reconstruct import Shapes, iterations_total, reconstruct
-from gan2shape.pipeline.render import render_depth
 from gan2shape.pipeline.sampling import YAW
+from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.pipeline.schedule import make_schedule
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
 from gan2shape.schemas.settings import RunConfig, load_config

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan2shape.pipeline.baselines.trivial import MeanDepth, constant_depth
-from gan2shape.pipeline.camera import Camera, pixel_rays
-from gan2shape.pipeline.metrics import ErrorMap, depth_metrics, erode
-from gan2shape.pipeline.render import render_depth
+from gan2shape.pipeline.scene.camera import Camera, pixel_rays
+from gan2shape.pipeline.scene.metrics import ErrorMap, depth_metrics, erode
+from gan2shape.pipeline.scene.render import render_depth
 from tests.pipeline.shapes import KINDS, depth_map
 
 CAMERA = Camera(32)

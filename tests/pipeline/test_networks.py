@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks, UpsampledConv
+from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import NetworkConfig
 
 

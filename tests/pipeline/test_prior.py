@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from gan2shape.pipeline.camera import Camera
 from gan2shape.pipeline.prior import ellipsoid_depth
+from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import EllipsoidConfig
 
 CAMERA = Camera(64)

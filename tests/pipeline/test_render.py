@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan2shape.pipeline.camera import Camera, check_view
-from gan2shape.pipeline.render import numba_backend, render_depth, resample, warp
-from gan2shape.pipeline.render.mesh import depth_from_faces, grid_faces, screen_vertices
-from gan2shape.pipeline.render.sample import sample_texture, sampling_positions
+from gan2shape.pipeline.scene.camera import Camera, check_view
+from gan2shape.pipeline.scene.render import numba_backend, render_depth, resample, warp
+from gan2shape.pipeline.scene.render.mesh import depth_from_faces, grid_faces, screen_vertices
+from gan2shape.pipeline.scene.render.sample import sample_texture, sampling_positions
 from tests.pipeline import render_reference as reference
 from tests.pipeline.shapes import KINDS, depth_map, textures, views
 

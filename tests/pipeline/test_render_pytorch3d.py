@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.render import numba_backend, warp
-from gan2shape.pipeline.render.mesh import (
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.render import numba_backend, warp
+from gan2shape.pipeline.scene.render.mesh import (
     barycentric,
     depth_from_faces,
     grid_faces,
@@ -18,7 +18,7 @@ from tests.pipeline.shapes import KINDS, depth_map, textures, views
 
 pytest.importorskip("pytorch3d")
 
-from gan2shape.pipeline.render import pytorch3d_backend
+from gan2shape.pipeline.scene.render import pytorch3d_backend
 
 
 def at_an_edge(screen: Tensor, width: float) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gan2shape.pipeline.shading import (
+from gan2shape.pipeline.scene.shading import (
     diffuse_shading,
     light_direction,
     light_like,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline import steps
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.canonical import Canonical
 from gan2shape.pipeline.group import Group, new_group
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.pipeline.textures import paint
 from gan2shape.schemas.settings import CameraConfig, RunConfig

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import rotation_matrix
-from gan2shape.pipeline.shading import turn_light
+from gan2shape.pipeline.scene.camera import rotation_matrix
+from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.turning import (
     Turning,
     light_directions,

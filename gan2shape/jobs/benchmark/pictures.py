@@ -23,10 +23,10 @@ from gan2shape.jobs.pictures import (
     thumbnail,
 )
 from gan2shape.jobs.trivial import TRUTH_BATCH, truths
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.edit import normal_picture
-from gan2shape.pipeline.metrics import ErrorMap
-from gan2shape.pipeline.render import render_depth
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.metrics import ErrorMap
+from gan2shape.pipeline.scene.pictures import normal_picture
+from gan2shape.pipeline.scene.render import render_depth
 
 Positions = Sequence[int]
 Colours = npt.NDArray[np.float64]

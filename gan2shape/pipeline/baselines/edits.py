@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera, pixel_rays
-from gan2shape.pipeline.render import warp
+from gan2shape.pipeline.scene.camera import Camera, pixel_rays
+from gan2shape.pipeline.scene.render import warp
 from gan2shape.pipeline.stylegan2.generator import Generator
 from gan2shape.pipeline.stylegan2.inversion import pictures
 

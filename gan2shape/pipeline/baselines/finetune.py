@@ -23,21 +23,21 @@ import torch
 from torch import Generator, Tensor
 
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
-from gan2shape.pipeline.canonical import Canonical
-from gan2shape.pipeline.geometry import smoothness
 from gan2shape.pipeline.losses import (
     PerceptualLoss,
     masked_l1,
     relative_relief,
     share_of_distance,
 )
-from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
-from gan2shape.pipeline.shading import diffuse_shading
+from gan2shape.pipeline.scene.geometry import smoothness
+from gan2shape.pipeline.scene.masks import object_masks
+from gan2shape.pipeline.scene.shading import diffuse_shading
+from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.steps import limit_gradient
 from gan2shape.pipeline.stylegan2.training import spread_seed
 from gan2shape.pipeline.textures import paint

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.canonical import Canonical
-from gan2shape.pipeline.metrics import DepthMetrics, depth_metrics
 from gan2shape.pipeline.networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.pretrained import Pretrained, parameters_of
-from gan2shape.pipeline.render import Rendering
+from gan2shape.pipeline.scene.metrics import DepthMetrics, depth_metrics
+from gan2shape.pipeline.scene.render import Rendering
+from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.stylegan2.training import INITIAL, spread_seed
 from gan2shape.schemas.network_training import AnyBaseline
 

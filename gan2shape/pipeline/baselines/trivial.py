@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.scene.camera import Camera
 
 
 def constant_depth(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gan2shape.pipeline.camera import Camera
+from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.synthetic.mesh import frontal_mesh, posed, vertex_normals
 from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.paint import (

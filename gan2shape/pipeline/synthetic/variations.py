@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gan2shape.pipeline.shading import turn_light
+from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.synthetic.mesh import rotation_matrix
 from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.recipe import HeadParameters, random_light, random_view

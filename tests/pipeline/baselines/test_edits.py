@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.baselines.edits import CARD_RADIUS, moved_latents, turned_card
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.edit import turn
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.pictures import turn
 from gan2shape.pipeline.stylegan2 import Generator
 
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from gan2shape.pipeline.baselines.supervised import depth_errors, trainer
 from gan2shape.pipeline.baselines.training import Batch
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.metrics import depth_metrics
-from gan2shape.pipeline.render import render_depth
-from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.metrics import depth_metrics
+from gan2shape.pipeline.scene.render import render_depth
+from gan2shape.pipeline.scene.shading import shade
 from gan2shape.schemas.network_training import baseline_config
 
 SIZE = 32

@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from gan2shape.pipeline.baselines import unsup3d
 from gan2shape.pipeline.baselines.training import Batch, Trainer
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.geometry import normals_from_depth
 from gan2shape.pipeline.lpips import Lpips
-from gan2shape.pipeline.masks import object_masks
 from gan2shape.pipeline.prior import ellipsoid_depth
-from gan2shape.pipeline.render import warp
-from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.masks import object_masks
+from gan2shape.pipeline.scene.render import warp
+from gan2shape.pipeline.scene.shading import shade
 from gan2shape.pipeline.stylegan2 import Discriminator
 from gan2shape.schemas.network_training import Unsup3dConfig, baseline_config
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera, project, rotation_matrix, transform, unproject
-from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.metrics import erode
-from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.scene.camera import Camera, project, rotation_matrix, transform, unproject
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.metrics import erode
+from gan2shape.pipeline.scene.shading import shade
 from gan2shape.pipeline.synthetic import mesh as mesh_module
 from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.paint import grow_hair, noise

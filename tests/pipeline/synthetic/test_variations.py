@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera, rotation_matrix
-from gan2shape.pipeline.edit import relight, turn
-from gan2shape.pipeline.shading import turn_light
+from gan2shape.pipeline.scene.camera import Camera, rotation_matrix
+from gan2shape.pipeline.scene.pictures import relight, turn
+from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.render import Head, draw_head
 from gan2shape.pipeline.synthetic.variations import Sitter, Studio

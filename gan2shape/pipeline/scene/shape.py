@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.render import Backend, Rendering, warp
-from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.render import Backend, Rendering, warp
+from gan2shape.pipeline.scene.shading import shade
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera, check_depth, pixel_rays
+from gan2shape.pipeline.scene.camera import Camera, check_depth, pixel_rays
 
 
 def normals_from_depth(depth: Tensor, camera: Camera) -> Tensor:

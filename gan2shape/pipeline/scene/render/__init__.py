@@ -1,5 +1,5 @@
 """Rendering of depth grids: `warp`, `render_depth`, `resample`."""
 
-from gan2shape.pipeline.render.warp import Backend, Rendering, render_depth, resample, warp
+from gan2shape.pipeline.scene.render.warp import Backend, Rendering, render_depth, resample, warp
 
 __all__ = ["Backend", "Rendering", "render_depth", "resample", "warp"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gan2shape.pipeline.render.numba_common import Array, Lens, compiled, pose, pull_angles
+from gan2shape.pipeline.scene.render.numba_common import Array, Lens, compiled, pose, pull_angles
 
 
 @compiled()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera, project, transform, unproject
+from gan2shape.pipeline.scene.camera import Camera, project, transform, unproject
 
 
 def grid_faces(size: int, device: torch.device | str = "cpu") -> Tensor:

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.render import numba_depth, numba_texture
-from gan2shape.pipeline.render.numba_common import Lens
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.render import numba_depth, numba_texture
+from gan2shape.pipeline.scene.render.numba_common import Lens
 
 
 def visible_faces(screen: Tensor, camera: Camera) -> Tensor:

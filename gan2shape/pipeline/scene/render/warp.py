@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera, check_depth, check_view
-from gan2shape.pipeline.render import numba_backend, pytorch3d_backend
-from gan2shape.pipeline.render.mesh import depth_from_faces, screen_vertices
-from gan2shape.pipeline.render.sample import sample_texture, sampling_positions
+from gan2shape.pipeline.scene.camera import Camera, check_depth, check_view
+from gan2shape.pipeline.scene.render import numba_backend, pytorch3d_backend
+from gan2shape.pipeline.scene.render.mesh import depth_from_faces, screen_vertices
+from gan2shape.pipeline.scene.render.sample import sample_texture, sampling_positions
 
 Backend = Literal["auto", "numba", "pytorch3d"]
 

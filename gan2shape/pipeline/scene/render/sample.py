@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera, project, transform, unproject
+from gan2shape.pipeline.scene.camera import Camera, project, transform, unproject
 
 
 def sampling_positions(depth: Tensor, view: Tensor, camera: Camera) -> Tensor:

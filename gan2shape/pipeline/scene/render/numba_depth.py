@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from gan2shape.pipeline.render.numba_common import Array, Lens, compiled, pose, pull_angles
+from gan2shape.pipeline.scene.render.numba_common import Array, Lens, compiled, pose, pull_angles
 
 OUTSIDE = -1
 """Face id of a pixel that no triangle covers."""

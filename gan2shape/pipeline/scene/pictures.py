@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera, rotation_matrix
-from gan2shape.pipeline.geometry import normals_from_depth
-from gan2shape.pipeline.render import Backend, render_depth, resample
-from gan2shape.pipeline.shading import shade
+from gan2shape.pipeline.scene.camera import Camera, rotation_matrix
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.render import Backend, render_depth, resample
+from gan2shape.pipeline.scene.shading import shade
 
 STUDIO_LIGHT = (-0.5, 0.4, 0.4, 0.5)
 """Light of shape pictures: ambient 0.25, diffuse 0.7, from the upper left (it shines to +x, +y)."""

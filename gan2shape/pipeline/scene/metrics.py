@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.camera import Camera, check_depth
-from gan2shape.pipeline.geometry import normals_from_depth, pad_normals, raw_normals
+from gan2shape.pipeline.scene.camera import Camera, check_depth
+from gan2shape.pipeline.scene.geometry import normals_from_depth, pad_normals, raw_normals
 
 PAPER_EPSILON = 1e-7
 """What the published code adds to the length of a normal (about 3e-5 at S=64)."""

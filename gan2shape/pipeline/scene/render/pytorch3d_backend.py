@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.camera import Camera
-from gan2shape.pipeline.render.mesh import grid_faces
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.render.mesh import grid_faces
 
 BORDER_PIXELS = 1e-3
 """Width of the rim, in pixels, that still belongs to a triangle.

@@ -1,0 +1,1 @@
+"""The scene: camera, geometry, shading, shapes, rendering, metrics of depth."""
