@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from gan2shape.pipeline.lpips import Lpips
-from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
-from gan2shape.pipeline.pretrained import Pretrained, parameters_of
+from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
+from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import CameraConfig, LatentConfig, NetworkConfig
 

@@ -16,7 +16,7 @@ import yaml
 
 from gan2shape.cli import INTERRUPTED, cli, main
 from gan2shape.jobs.store import open_run
-from gan2shape.pipeline.pretrained import pretrained_bytes
+from gan2shape.pipeline.networks.trained import pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 from tests.jobs import standin

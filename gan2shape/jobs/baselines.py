@@ -39,7 +39,7 @@ from gan2shape.pipeline.baselines import finetune, supervised, unsup3d
 from gan2shape.pipeline.baselines.training import Batch, Trainer
 from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.lpips import Lpips, load_lpips
-from gan2shape.pipeline.pretrained import (
+from gan2shape.pipeline.networks.trained import (
     Pretrained,
     check_gan,
     load_pretrained,

@@ -27,7 +27,7 @@ from gan2shape.jobs.scan import Scan, scan
 from gan2shape.jobs.shard import Device, run_shard
 from gan2shape.jobs.status import RunStatus, committed_shards, make_status, running_shards
 from gan2shape.jobs.submit import Finished, submit
-from gan2shape.pipeline.pretrained import check_pretrained
+from gan2shape.pipeline.networks.trained import check_pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig

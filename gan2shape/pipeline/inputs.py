@@ -17,7 +17,7 @@ from torch import Tensor
 from gan2shape.pipeline.baselines.finetune import SingleImages
 from gan2shape.pipeline.baselines.training import Batch
 from gan2shape.pipeline.group import AT_ONCE, Group
-from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.sampling import YAW

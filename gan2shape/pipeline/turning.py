@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.scene.camera import rotation_matrix
 from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.stylegan2.directions import Direction, linear_direction

@@ -29,7 +29,7 @@ from gan2shape.jobs.shard import run_shard
 from gan2shape.jobs.training_loop import read_rows
 from gan2shape.jobs.truth import load_truth
 from gan2shape.jobs.truth_data import true_dataset
-from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.network_training import baseline_config

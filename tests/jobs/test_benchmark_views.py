@@ -30,7 +30,7 @@ from gan2shape.jobs.benchmark_views.table import ALL, METHODS, SCORES, Views, re
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.synth import write_heads
 from gan2shape.pipeline.identity import IdentityTraining
-from gan2shape.pipeline.pretrained import Pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import Pretrained, pretrained_bytes
 from gan2shape.pipeline.scene.camera import rotation_matrix
 from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan

@@ -14,8 +14,8 @@ import gan2shape.jobs.gan_turn as gan_turn
 from gan2shape.cli import main
 from gan2shape.jobs.gan_show import draw
 from gan2shape.jobs.gan_turn import turn
-from gan2shape.pipeline.networks import ShapeNetworks
-from gan2shape.pipeline.pretrained import Pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
+from gan2shape.pipeline.networks.trained import Pretrained, pretrained_bytes
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan
 from gan2shape.schemas.errors import UserError

@@ -20,7 +20,7 @@ from gan2shape.jobs import training_set
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.pretrain import Request, pretrain
 from gan2shape.jobs.processes import plan_processes
-from gan2shape.pipeline.pretrained import load_pretrained
+from gan2shape.pipeline.networks.trained import load_pretrained
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 from gan2shape.schemas.settings import load_config

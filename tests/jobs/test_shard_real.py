@@ -15,7 +15,7 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.images import load_image
 from gan2shape.jobs.runs import Execution, Request, prepare
 from gan2shape.jobs.shard import run_shard
-from gan2shape.pipeline.pretrained import load_pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.settings import RunConfig, load_config
 from tests.networks import tiny_networks

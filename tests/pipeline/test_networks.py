@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks, UpsampledConv
+from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks, UpsampledConv
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import NetworkConfig
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from gan2shape.pipeline.pretrained import (
+from gan2shape.pipeline.networks.trained import (
     FORMAT,
     Pretrained,
     PretrainedError,

@@ -29,10 +29,10 @@ from gan2shape.pipeline.losses import (
     relative_relief,
     share_of_distance,
 )
-from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
+from gan2shape.pipeline.networks.trained import Pretrained
 from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.pretrained import Pretrained
 from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.scene.geometry import smoothness
 from gan2shape.pipeline.scene.masks import object_masks

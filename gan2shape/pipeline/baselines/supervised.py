@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
-from gan2shape.pipeline.networks import BORDER_COLUMNS, ShapeNetworks
+from gan2shape.pipeline.networks.shape_networks import BORDER_COLUMNS, ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth

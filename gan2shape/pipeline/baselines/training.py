@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.networks import ShapeNetworks
+from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
+from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.pretrained import Pretrained, parameters_of
 from gan2shape.pipeline.scene.metrics import DepthMetrics, depth_metrics
 from gan2shape.pipeline.scene.render import Rendering
 from gan2shape.pipeline.scene.shape import Canonical

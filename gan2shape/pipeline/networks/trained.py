@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gan2shape.pipeline.networks import OffsetEncoder, ShapeNetworks
+from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, read_safetensors
 from gan2shape.schemas.errors import UserError
