@@ -46,7 +46,7 @@ from gan2shape.pipeline.networks.trained import (
     pretrained_bytes,
 )
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
-from gan2shape.pipeline.stylegan2.training import batches
+from gan2shape.pipeline.stylegan2.training.trainer import batches
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.network_training import (
     CHANGEABLE,

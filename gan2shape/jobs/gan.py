@@ -30,7 +30,7 @@ from gan2shape.jobs.gan_quality import PART, RealImages
 from gan2shape.jobs.gan_request import Request, check_settings, resume_key, write_settings
 from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
 from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_rows
-from gan2shape.pipeline.stylegan2.training import (
+from gan2shape.pipeline.stylegan2.training.trainer import (
     GRID_LATENTS,
     QUALITY_LATENTS,
     Trainer,

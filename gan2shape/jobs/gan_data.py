@@ -17,7 +17,7 @@ from torch import Tensor
 from gan2shape.jobs.files import TEMPORARY, write_whole
 from gan2shape.jobs.images import ImageError, load_image
 from gan2shape.jobs.scan import Found, scan
-from gan2shape.pipeline.stylegan2.training import TrainingError
+from gan2shape.pipeline.stylegan2.training.trainer import TrainingError
 
 Pixels = npt.NDArray[np.uint8]
 DATASET = "dataset.npy"

@@ -15,7 +15,7 @@ from gan2shape.jobs.cluster import visible_gpus
 from gan2shape.jobs.gan_data import dataset
 from gan2shape.jobs.gan_quality import FID_IMAGES, PART, QUALITY_IMAGES, RealImages
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
-from gan2shape.pipeline.stylegan2.fid import load_inception
+from gan2shape.pipeline.stylegan2.training.fid import load_inception
 
 SEED = 0
 """Of the samples' latents."""

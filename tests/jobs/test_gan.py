@@ -24,8 +24,8 @@ from gan2shape.jobs.gan_request import Request, architecture
 from gan2shape.jobs.gan_show import convert, describe, draw
 from gan2shape.jobs.training_loop import read_rows
 from gan2shape.pipeline.stylegan2 import load_gan
-from gan2shape.pipeline.stylegan2.fid import load_inception
-from gan2shape.pipeline.stylegan2.training import TrainingError
+from gan2shape.pipeline.stylegan2.training.fid import load_inception
+from gan2shape.pipeline.stylegan2.training.trainer import TrainingError
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.gan_training import training_config
 from tests.inception import TinyInception, write_script

@@ -12,7 +12,7 @@ from scipy import linalg
 from torch import Tensor
 
 from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError
-from gan2shape.pipeline.stylegan2.fid import (
+from gan2shape.pipeline.stylegan2.training.fid import (
     Statistics,
     frechet_distance,
     load_inception,

@@ -12,10 +12,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from gan2shape.pipeline.stylegan2 import Gan, Generator
-from gan2shape.pipeline.stylegan2.augment import adapt, augment, mirror_images, shift_images
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.pipeline.stylegan2.quality import descriptors, descriptors_of_parts, distances
-from gan2shape.pipeline.stylegan2.training import (
+from gan2shape.pipeline.stylegan2.training.augment import (
+    adapt,
+    augment,
+    mirror_images,
+    shift_images,
+)
+from gan2shape.pipeline.stylegan2.training.quality import (
+    descriptors,
+    descriptors_of_parts,
+    distances,
+)
+from gan2shape.pipeline.stylegan2.training.trainer import (
     Trainer,
     TrainingError,
     average_decay,

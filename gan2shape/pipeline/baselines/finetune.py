@@ -39,7 +39,7 @@ from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.scene.shading import diffuse_shading
 from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.steps import limit_gradient
-from gan2shape.pipeline.stylegan2.training import spread_seed
+from gan2shape.pipeline.stylegan2.training.trainer import spread_seed
 from gan2shape.pipeline.textures import paint
 from gan2shape.pipeline.unshaded import colour_loss
 from gan2shape.schemas.network_training import FinetuneConfig

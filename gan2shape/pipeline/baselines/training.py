@@ -15,7 +15,7 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.metrics import DepthMetrics, depth_metrics
 from gan2shape.pipeline.scene.render import Rendering
 from gan2shape.pipeline.scene.shape import Canonical
-from gan2shape.pipeline.stylegan2.training import INITIAL, spread_seed
+from gan2shape.pipeline.stylegan2.training.trainer import INITIAL, spread_seed
 from gan2shape.schemas.network_training import AnyBaseline
 
 

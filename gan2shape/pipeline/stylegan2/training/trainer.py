@@ -21,10 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.stylegan2.augment import adapt, augment, mirror_images, shift_images
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.stylegan2.generator import SEED_STRIDE, Generator
+from gan2shape.pipeline.stylegan2.training.augment import (
+    adapt,
+    augment,
+    mirror_images,
+    shift_images,
+)
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.gan_training import GanTrainingConfig
 
