@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gan2shape.pipeline.stylegan2 import inversion
+from gan2shape.pipeline.perceptual import inversion
 
 FEW = 16
 """Random samples that inversions choose their starts from, in place of hundreds."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
+from gan2shape.pipeline.perceptual.lpips import Lpips
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import CameraConfig, LatentConfig, NetworkConfig
 

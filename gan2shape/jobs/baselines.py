@@ -37,14 +37,14 @@ from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_row
 from gan2shape.jobs.truth_data import Examples, true_dataset
 from gan2shape.pipeline.baselines import finetune, supervised, unsup3d
 from gan2shape.pipeline.baselines.training import Batch, Trainer
-from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
-from gan2shape.pipeline.lpips import Lpips, load_lpips
 from gan2shape.pipeline.networks.trained import (
     Pretrained,
     check_gan,
     load_pretrained,
     pretrained_bytes,
 )
+from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_distance
+from gan2shape.pipeline.perceptual.lpips import Lpips, load_lpips
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.training.trainer import batches
 from gan2shape.schemas.errors import UserError

@@ -35,11 +35,11 @@ class Engine:
 def default_engine() -> Engine:
     """The real pipeline."""
     from gan2shape.jobs.latents import load_latents
-    from gan2shape.pipeline.lpips import load_lpips
     from gan2shape.pipeline.networks.trained import load_pretrained
+    from gan2shape.pipeline.perceptual.inversion import invert
+    from gan2shape.pipeline.perceptual.lpips import load_lpips
     from gan2shape.pipeline.reconstruct import Targets, iterations_total, reconstruct
     from gan2shape.pipeline.stylegan2.checkpoint import load_gan
-    from gan2shape.pipeline.stylegan2.inversion import invert
 
     return Engine(
         load_gan=load_gan,

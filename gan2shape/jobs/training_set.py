@@ -13,8 +13,8 @@ from gan2shape.jobs.items import Item, load_item
 from gan2shape.jobs.latents import load_latents
 from gan2shape.jobs.scan import Scan
 from gan2shape.pipeline.group import Targets
+from gan2shape.pipeline.perceptual.inversion import invert
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.pipeline.stylegan2.inversion import invert
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

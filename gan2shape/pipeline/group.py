@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from gan2shape.pipeline.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.networks.trained import Pretrained, check_pretrained
 from gan2shape.pipeline.peers import ALONE, Peers
+from gan2shape.pipeline.perceptual.inversion import pictures
+from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
-from gan2shape.pipeline.stylegan2.inversion import pictures
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan2shape.pipeline.stylegan2.inversion import match_size
+from gan2shape.pipeline.perceptual.inversion import match_size
 from gan2shape.pipeline.stylegan2.training.trainer import batches
 
 SIZE = 64

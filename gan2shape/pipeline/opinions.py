@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.baselines.supervised import depth_errors
-from gan2shape.pipeline.losses import masked_mean
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
+from gan2shape.pipeline.perceptual.losses import masked_mean
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.render import Backend, render_depth

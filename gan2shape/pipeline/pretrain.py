@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gan2shape.pipeline.group import Group, Targets, new_group
-from gan2shape.pipeline.losses import PerceptualLoss
 from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
 from gan2shape.pipeline.peers import ALONE, Peers
+from gan2shape.pipeline.perceptual.losses import PerceptualLoss
 from gan2shape.pipeline.schedule import (
     OnProgress,
     StepReport,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gan2shape.pipeline import steps
 from gan2shape.pipeline.group import Group, Targets, new_group
-from gan2shape.pipeline.losses import PerceptualLoss, masked_l1
 from gan2shape.pipeline.networks.trained import Pretrained
+from gan2shape.pipeline.perceptual.losses import PerceptualLoss, masked_l1
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.schedule import (
     OnProgress,

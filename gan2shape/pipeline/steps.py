@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan2shape.pipeline import projection
 from gan2shape.pipeline.group import AT_ONCE, Group, ProjectedSamples
-from gan2shape.pipeline.losses import masked_l1, share_of_distance
+from gan2shape.pipeline.perceptual.losses import masked_l1, share_of_distance
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.sampling import sample_lights, sample_views

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.losses import masked_mean
+from gan2shape.pipeline.perceptual.losses import masked_mean
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.render import Backend

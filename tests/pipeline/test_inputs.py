@@ -11,9 +11,9 @@ import torch
 
 from gan2shape.pipeline.group import Targets, new_group
 from gan2shape.pipeline.inputs import fit_inputs
-from gan2shape.pipeline.losses import relative_relief
 from gan2shape.pipeline.networks.trained import Pretrained, load_pretrained
 from gan2shape.pipeline.opinions import disagreement, mean_depth
+from gan2shape.pipeline.perceptual.losses import relative_relief
 from gan2shape.pipeline.reconstruct import Shapes, iterations_total, reconstruct
 from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.scene.render import render_depth

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan2shape.pipeline.perceptual.inversion import invert, match_size, measure_space, refine
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
-from gan2shape.pipeline.stylegan2.inversion import invert, match_size, measure_space, refine
 from gan2shape.schemas.settings import InversionConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gan2shape.pipeline.losses import discriminator_distance, masked_l1, relative_relief
+from gan2shape.pipeline.perceptual.losses import discriminator_distance, masked_l1, relative_relief
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 
 

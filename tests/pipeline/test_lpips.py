@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.lpips import load_lpips
+from gan2shape.pipeline.perceptual.lpips import load_lpips
 from gan2shape.pipeline.stylegan2 import CheckpointError
 
 State = dict[str, Tensor]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gan2shape.pipeline.group import ProjectedSamples, new_group
-from gan2shape.pipeline.losses import masked_l1
 from gan2shape.pipeline.networks.trained import parameters_of
+from gan2shape.pipeline.perceptual.losses import masked_l1
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
 from gan2shape.pipeline.steps import Estimate, collect_samples, fit_albedo, fit_views
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gan2shape.pipeline.perceptual.inversion import pictures
 from gan2shape.pipeline.scene.camera import Camera, pixel_rays
 from gan2shape.pipeline.scene.render import warp
 from gan2shape.pipeline.stylegan2.generator import Generator
-from gan2shape.pipeline.stylegan2.inversion import pictures
 
 BATCH = 32
 CARD_RADIUS = 0.06

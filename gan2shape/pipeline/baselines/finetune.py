@@ -23,15 +23,15 @@ import torch
 from torch import Generator, Tensor
 
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
-from gan2shape.pipeline.losses import (
+from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
+from gan2shape.pipeline.networks.trained import Pretrained
+from gan2shape.pipeline.opinions import disagreement, mean_depth
+from gan2shape.pipeline.perceptual.losses import (
     PerceptualLoss,
     masked_l1,
     relative_relief,
     share_of_distance,
 )
-from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.networks.trained import Pretrained
-from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.scene.geometry import smoothness

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
-from gan2shape.pipeline.losses import masked_mean, relative_relief
-from gan2shape.pipeline.lpips import Lpips
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks, group_norm
+from gan2shape.pipeline.perceptual.losses import masked_mean, relative_relief
+from gan2shape.pipeline.perceptual.lpips import Lpips
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.scene.camera import Camera

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from gan2shape.pipeline.perceptual.feature_distance import feature_distance, weighted_l1
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.pipeline.stylegan2.distance import feature_distance, weighted_l1
 
 PerceptualLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (B, 3, S, S), targets (B, 3, S, S), masks (B, S, S)) to distances (B,)."""

@@ -1,0 +1,1 @@
+"""Perceptual distances of images, and the inversion that minimises them."""
