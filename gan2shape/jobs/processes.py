@@ -19,7 +19,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from gan2shape.jobs.cluster import usable_cores, visible_gpus
-from gan2shape.pipeline.peers import Peers
+from gan2shape.pipeline.process_group import Peers
 from gan2shape.schemas.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gan2shape.pipeline.group import Group, Targets, new_group
-from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
-from gan2shape.pipeline.peers import ALONE, Peers
-from gan2shape.pipeline.perceptual.losses import PerceptualLoss
-from gan2shape.pipeline.schedule import (
+from gan2shape.pipeline.method.group import Group, Targets, new_group
+from gan2shape.pipeline.method.schedule import (
     OnProgress,
     StepReport,
     iterations_total,
     make_schedule,
     run_schedule,
 )
+from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
+from gan2shape.pipeline.perceptual.losses import PerceptualLoss
+from gan2shape.pipeline.process_group import ALONE, Peers
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline import steps
-from gan2shape.pipeline.group import Group, Targets, new_group
-from gan2shape.pipeline.networks.trained import Pretrained
-from gan2shape.pipeline.perceptual.losses import PerceptualLoss, masked_l1
-from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.schedule import (
+from gan2shape.pipeline.method import steps
+from gan2shape.pipeline.method.group import Group, Targets, new_group
+from gan2shape.pipeline.method.schedule import (
     OnProgress,
     iterations_total,
     make_schedule,
     run_schedule,
 )
+from gan2shape.pipeline.networks.trained import Pretrained
+from gan2shape.pipeline.perceptual.losses import PerceptualLoss, masked_l1
+from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.schemas.settings import RunConfig
 

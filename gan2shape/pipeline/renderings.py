@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.group import Group, ProjectedSamples
+from gan2shape.pipeline.method.group import Group, ProjectedSamples
+from gan2shape.pipeline.method.sampling import light_spread
+from gan2shape.pipeline.method.steps import Estimate, render
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.sampling import light_spread
-from gan2shape.pipeline.steps import Estimate, render
 
 BATCH = 32
 COPIES = 4

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-import gan2shape.pipeline.steps as steps
+import gan2shape.pipeline.method.steps as steps
 from gan2shape.cli import INTERRUPTED, main
 from gan2shape.jobs import training_set
 from gan2shape.jobs.checkpoints import Checkpoints

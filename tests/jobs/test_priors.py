@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-import gan2shape.pipeline.steps as steps
+import gan2shape.pipeline.method.steps as steps
 from gan2shape.cli import INTERRUPTED, main
 from gan2shape.jobs.priors import Request, priors
 from gan2shape.jobs.priors_show import LIGHT, VIEW, read_truth

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gan2shape.pipeline.group import Targets
+from gan2shape.pipeline.method.group import Targets
 from gan2shape.pipeline.stylegan2 import Gan
 
 

@@ -9,7 +9,7 @@ import torch
 
 from gan2shape.pipeline import calibration
 from gan2shape.pipeline.calibration import calibrate_turns
-from gan2shape.pipeline.group import Group, new_group
+from gan2shape.pipeline.method.group import Group, new_group
 from gan2shape.pipeline.networks.trained import load_pretrained
 from gan2shape.pipeline.renderings import rendered_samples
 from gan2shape.pipeline.stylegan2 import load_gan

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from gan2shape.pipeline.group import Targets, new_group
 from gan2shape.pipeline.inputs import fit_inputs
+from gan2shape.pipeline.method.group import Targets, new_group
+from gan2shape.pipeline.method.sampling import YAW
+from gan2shape.pipeline.method.schedule import make_schedule
 from gan2shape.pipeline.networks.trained import Pretrained, load_pretrained
 from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.perceptual.losses import relative_relief
 from gan2shape.pipeline.reconstruct import Shapes, iterations_total, reconstruct
-from gan2shape.pipeline.sampling import YAW
 from gan2shape.pipeline.scene.render import render_depth
-from gan2shape.pipeline.schedule import make_schedule
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
 from gan2shape.schemas.settings import RunConfig, load_config
 from tests.pipeline.gan_targets import gan_targets

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
-from gan2shape.pipeline.peers import ALONE, Peers
+from gan2shape.pipeline.process_group import ALONE, Peers
 
 COUNT = 2
 

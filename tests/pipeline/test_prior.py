@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from gan2shape.pipeline.prior import ellipsoid_depth
+from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import EllipsoidConfig
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline import priors, steps
-from gan2shape.pipeline.group import Targets
+from gan2shape.pipeline import priors
+from gan2shape.pipeline.method import steps
+from gan2shape.pipeline.method.group import Targets
 from gan2shape.pipeline.priors import (
     Gaussians,
     Priors,

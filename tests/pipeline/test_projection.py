@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gan2shape.pipeline.method.projection import Projector, latent_offset
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder
-from gan2shape.pipeline.projection import Projector, latent_offset
 from gan2shape.pipeline.stylegan2 import Gan, Generator
 from gan2shape.schemas.settings import InversionConfig, LatentConfig, NetworkConfig
 

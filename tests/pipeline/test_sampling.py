@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gan2shape.pipeline.sampling import light_spread, sample_lights, sample_views
+from gan2shape.pipeline.method.sampling import light_spread, sample_lights, sample_views
 from gan2shape.schemas.settings import LightPriorConfig, ViewPriorConfig
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline import steps
-from gan2shape.pipeline.group import Group, new_group
+from gan2shape.pipeline.method import steps
+from gan2shape.pipeline.method.group import Group, new_group
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.stylegan2 import load_gan

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from gan2shape.jobs import store
 from gan2shape.jobs.benchmark_views.heads import RunHeads, Subjects
 from gan2shape.jobs.checkpoints import Checkpoints
+from gan2shape.pipeline.method.projection import Projector
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.networks.trained import PretrainedError, check_gan, load_pretrained
 from gan2shape.pipeline.perceptual.inversion import invert
 from gan2shape.pipeline.perceptual.lpips import Lpips, load_lpips
-from gan2shape.pipeline.projection import Projector
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.directions import Direction

@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
+from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth, ellipsoid_error
+from gan2shape.pipeline.method.steps import limit_gradient
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks, group_norm
 from gan2shape.pipeline.perceptual.losses import masked_mean, relative_relief
 from gan2shape.pipeline.perceptual.lpips import Lpips
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.scene.render import warp
 from gan2shape.pipeline.scene.shading import shade
-from gan2shape.pipeline.steps import limit_gradient
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.schemas.network_training import Unsup3dConfig
 

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from gan2shape.pipeline.baselines import unsup3d
 from gan2shape.pipeline.baselines.training import Batch, Trainer
+from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth
 from gan2shape.pipeline.perceptual.lpips import Lpips
-from gan2shape.pipeline.prior import ellipsoid_depth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.masks import object_masks

@@ -9,19 +9,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline import projection
-from gan2shape.pipeline.group import AT_ONCE, Group, ProjectedSamples
+from gan2shape.pipeline.method import projection
+from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth, ellipsoid_error
+from gan2shape.pipeline.method.group import AT_ONCE, Group, ProjectedSamples
+from gan2shape.pipeline.method.optimizer import adam, adam_of_shapes, countdown, update
+from gan2shape.pipeline.method.sampling import sample_lights, sample_views
 from gan2shape.pipeline.perceptual.losses import masked_l1, share_of_distance
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.prior import ellipsoid_depth, ellipsoid_error
-from gan2shape.pipeline.sampling import sample_lights, sample_views
 from gan2shape.pipeline.scene.geometry import smoothness
 from gan2shape.pipeline.scene.render import Rendering, warp
 from gan2shape.pipeline.scene.shading import diffuse_shading
 from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.textures import on_shapes, paint
 from gan2shape.pipeline.unshaded import colour_loss
-from gan2shape.pipeline.updates import adam, adam_of_shapes, countdown, update
 
 OnIteration = Callable[[Tensor], None]
 """Called after every iteration with its mean loss (a detached scalar)."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.group import Group
+from gan2shape.pipeline.method.group import Group
 
 _GO, _SKIP, _DONE = 0, 1, 2  # what an iteration comes to; the worst of all peers counts
 

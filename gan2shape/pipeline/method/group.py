@@ -12,10 +12,10 @@ from torch import Generator, Tensor
 
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.networks.trained import Pretrained, check_pretrained
-from gan2shape.pipeline.peers import ALONE, Peers
 from gan2shape.pipeline.perceptual.inversion import pictures
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.process_group import ALONE, Peers
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.stylegan2.checkpoint import Gan

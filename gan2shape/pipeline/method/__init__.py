@@ -1,0 +1,1 @@
+"""GAN2Shape as published (Pan et al., ICLR 2021)."""
