@@ -19,12 +19,12 @@ from gan2shape.jobs import store
 from gan2shape.jobs.images import ImageError, load_image
 from gan2shape.jobs.summary import RunSummary, manifest_rows
 from gan2shape.jobs.truth import load_truth
+from gan2shape.pipeline.extensions.input_colours import painted_albedo
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.pictures import turn
 from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.pipeline.scene.shading import shade
-from gan2shape.pipeline.textures import painted_albedo
 from gan2shape.schemas.settings import RunConfig
 
 Pixels = npt.NDArray[np.floating[Any]]

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan2shape.pipeline.extensions.responses import Response, rendered_samples, responses
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Group, Targets, new_group
 from gan2shape.pipeline.method.sampling import YAW, light_spread
@@ -27,7 +28,6 @@ from gan2shape.pipeline.method.schedule import (
     make_schedule,
     run_schedule,
 )
-from gan2shape.pipeline.renderings import Response, rendered_samples, responses
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import LightPriorConfig, RunConfig, ViewPriorConfig

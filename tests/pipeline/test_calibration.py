@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from gan2shape.pipeline import calibration
-from gan2shape.pipeline.calibration import calibrate_turns
+from gan2shape.pipeline.extensions import turn_calibration as calibration
+from gan2shape.pipeline.extensions.responses import rendered_samples
+from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns
 from gan2shape.pipeline.method.group import Group, new_group
 from gan2shape.pipeline.networks.trained import load_pretrained
-from gan2shape.pipeline.renderings import rendered_samples
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.settings import load_config
 from tests.pipeline.gan_targets import gan_targets

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from gan2shape.pipeline.inputs import fit_inputs
+from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
+from gan2shape.pipeline.extensions.single_image import fit_inputs
 from gan2shape.pipeline.method.group import Targets, new_group
 from gan2shape.pipeline.method.sampling import YAW
 from gan2shape.pipeline.method.schedule import make_schedule
 from gan2shape.pipeline.networks.trained import Pretrained, load_pretrained
-from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.perceptual.losses import relative_relief
 from gan2shape.pipeline.reconstruct import Shapes, iterations_total, reconstruct
 from gan2shape.pipeline.scene.render import render_depth

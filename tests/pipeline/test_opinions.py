@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gan2shape.pipeline.opinions import disagreement, mean_depth
+from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
 from gan2shape.pipeline.scene.render import render_depth
 from tests.networks import tiny_networks
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline import priors
+from gan2shape.pipeline.extensions.responses import Response
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Targets
 from gan2shape.pipeline.priors import (
@@ -23,7 +24,6 @@ from gan2shape.pipeline.priors import (
     robust_gaussian,
     with_priors,
 )
-from gan2shape.pipeline.renderings import Response
 from gan2shape.pipeline.stylegan2 import Gan, load_gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig

@@ -11,9 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan2shape.pipeline.extensions.colour_constancy import (
+    ANOTHER,
+    colour_loss,
+    unevenness,
+    without_bas_relief,
+)
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.shape import Canonical
-from gan2shape.pipeline.unshaded import ANOTHER, colour_loss, unevenness, without_bas_relief
 from gan2shape.schemas.settings import CameraConfig
 from tests.pipeline.shapes import depth_map, symmetric_albedo
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from gan2shape.jobs import store
 from gan2shape.jobs.images import ImageError, load_image
+from gan2shape.pipeline.extensions.input_colours import painted_albedo
 from gan2shape.pipeline.perceptual.inversion import match_size
 from gan2shape.pipeline.synthetic.model import load_head_model
 from gan2shape.pipeline.synthetic.variations import Sitter, Studio
-from gan2shape.pipeline.textures import painted_albedo
 from gan2shape.schemas.errors import UserError
 
 FEWEST = 2

@@ -23,11 +23,13 @@ import torch
 from torch import Generator, Tensor
 
 from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
+from gan2shape.pipeline.extensions.colour_constancy import colour_loss
+from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
+from gan2shape.pipeline.extensions.input_colours import paint
 from gan2shape.pipeline.method.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.method.steps import limit_gradient
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.networks.trained import Pretrained
-from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.perceptual.losses import (
     PerceptualLoss,
     masked_l1,
@@ -40,8 +42,6 @@ from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.scene.shading import diffuse_shading
 from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.stylegan2.training.trainer import spread_seed
-from gan2shape.pipeline.textures import paint
-from gan2shape.pipeline.unshaded import colour_loss
 from gan2shape.schemas.network_training import FinetuneConfig
 
 DRAWS = 1

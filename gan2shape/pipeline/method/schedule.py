@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.calibration import calibrate_turns
-from gan2shape.pipeline.inputs import fit_inputs, look_iterations
+from gan2shape.pipeline.extensions.single_image import fit_inputs, look_iterations
+from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Group, group_state, restore_group
 from gan2shape.pipeline.method.optimizer import AllFailedError

@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from gan2shape.pipeline.extensions.colour_constancy import colour_loss
+from gan2shape.pipeline.extensions.input_colours import on_shapes, paint
 from gan2shape.pipeline.method import projection
 from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.method.group import AT_ONCE, Group, ProjectedSamples
@@ -20,8 +22,6 @@ from gan2shape.pipeline.scene.geometry import smoothness
 from gan2shape.pipeline.scene.render import Rendering, warp
 from gan2shape.pipeline.scene.shading import diffuse_shading
 from gan2shape.pipeline.scene.shape import Canonical
-from gan2shape.pipeline.textures import on_shapes, paint
-from gan2shape.pipeline.unshaded import colour_loss
 
 OnIteration = Callable[[Tensor], None]
 """Called after every iteration with its mean loss (a detached scalar)."""

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from gan2shape.pipeline.baselines.finetune import SingleImages
 from gan2shape.pipeline.baselines.training import Batch
+from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
 from gan2shape.pipeline.method.group import AT_ONCE, Group
 from gan2shape.pipeline.method.optimizer import adam, adam_of_shapes, countdown, update
 from gan2shape.pipeline.method.sampling import YAW
 from gan2shape.pipeline.method.steps import OnIteration
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.opinions import disagreement, mean_depth
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.schemas.network_training import FinetuneConfig, single_image_settings

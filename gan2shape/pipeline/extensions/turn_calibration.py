@@ -17,12 +17,12 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from gan2shape.pipeline.extensions.responses import response
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.method.optimizer import adam, countdown, update
 from gan2shape.pipeline.method.sampling import YAW
 from gan2shape.pipeline.method.steps import Estimate
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.renderings import response
 
 BATCH = 32
 RENDERINGS = 8

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gan2shape.pipeline.extensions.input_colours import DARKEST, seen_on
 from gan2shape.pipeline.perceptual.losses import masked_mean
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.render import Backend
 from gan2shape.pipeline.scene.shading import diffuse_shading, light_strengths
 from gan2shape.pipeline.scene.shape import Canonical
-from gan2shape.pipeline.textures import DARKEST, seen_on
 
 WINDOW = 3
 """Colours are averaged over so many points each way: eyes and brows a pixel out of place would
