@@ -35,8 +35,6 @@ from gan2shape.jobs.scan import scan
 from gan2shape.jobs.steps_display import Note, Show
 from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_rows
 from gan2shape.jobs.truth_data import Examples, true_dataset
-from gan2shape.pipeline.baselines import finetune, supervised, unsup3d
-from gan2shape.pipeline.baselines.training import Batch, Trainer
 from gan2shape.pipeline.networks.trained import (
     Pretrained,
     check_gan,
@@ -47,6 +45,8 @@ from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_d
 from gan2shape.pipeline.perceptual.lpips import Lpips, load_lpips
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.training.trainer import batches
+from gan2shape.pipeline.training import finetune, supervised, unsup3d
+from gan2shape.pipeline.training.trainer import Batch, Trainer
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.network_training import (
     CHANGEABLE,

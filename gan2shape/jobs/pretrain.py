@@ -28,13 +28,13 @@ from gan2shape.jobs.processes import in_processes
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.training_loop import append_row
 from gan2shape.jobs.training_set import load_training_set, shared_latents
-from gan2shape.pipeline import pretrain as pipeline
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.method.schedule import StepReport
 from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.perceptual.lpips import load_lpips
 from gan2shape.pipeline.process_group import Peers
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest, load_gan
+from gan2shape.pipeline.training import joint as pipeline
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig, plain_digest
 

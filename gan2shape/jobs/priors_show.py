@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from gan2shape.jobs import charts
 from gan2shape.jobs.page import environment
 from gan2shape.jobs.scan import IMAGE_FOLDERS
-from gan2shape.pipeline.priors import Priors
+from gan2shape.pipeline.training.priors import Priors
 
 Values = npt.NDArray[np.float64]
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline import priors
 from gan2shape.pipeline.extensions.responses import Response
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Targets
-from gan2shape.pipeline.priors import (
+from gan2shape.pipeline.stylegan2 import Gan, load_gan
+from gan2shape.pipeline.training import priors
+from gan2shape.pipeline.training.priors import (
     Gaussians,
     Priors,
     apart_from_yaw,
@@ -24,7 +25,6 @@ from gan2shape.pipeline.priors import (
     robust_gaussian,
     with_priors,
 )
-from gan2shape.pipeline.stylegan2 import Gan, load_gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

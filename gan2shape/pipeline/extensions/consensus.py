@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.baselines.supervised import depth_errors
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.perceptual.losses import masked_mean
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.render import Backend, render_depth
+from gan2shape.pipeline.training.supervised import depth_errors
 
 DEPTH_WEIGHT = 80.0
 """On errors of depth in scene units against the mean, where those of normals in radians have 1."""

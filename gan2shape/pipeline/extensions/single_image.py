@@ -14,8 +14,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.baselines.finetune import SingleImages
-from gan2shape.pipeline.baselines.training import Batch
 from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
 from gan2shape.pipeline.method.group import AT_ONCE, Group
 from gan2shape.pipeline.method.optimizer import adam, adam_of_shapes, countdown, update
@@ -24,6 +22,8 @@ from gan2shape.pipeline.method.steps import OnIteration
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.render import render_depth
+from gan2shape.pipeline.training.finetune import SingleImages
+from gan2shape.pipeline.training.trainer import Batch
 from gan2shape.schemas.network_training import FinetuneConfig, single_image_settings
 from gan2shape.schemas.settings import RunConfig
 

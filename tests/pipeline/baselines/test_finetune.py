@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.baselines import finetune
-from gan2shape.pipeline.baselines.training import Batch
 from gan2shape.pipeline.networks.trained import Pretrained, PretrainedError
+from gan2shape.pipeline.training import finetune
+from gan2shape.pipeline.training.trainer import Batch
 from gan2shape.schemas.network_training import FinetuneConfig, baseline_config, finetune_settings
 from gan2shape.schemas.settings import ConfigError, load_config
 from tests.networks import tiny_networks

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, distributions
 from torch.nn import functional
 
-from gan2shape.pipeline.baselines import unsup3d
-from gan2shape.pipeline.baselines.training import Batch, Trainer
 from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth
 from gan2shape.pipeline.perceptual.lpips import Lpips
 from gan2shape.pipeline.scene.camera import Camera
@@ -20,6 +18,8 @@ from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.scene.render import warp
 from gan2shape.pipeline.scene.shading import shade
 from gan2shape.pipeline.stylegan2 import Discriminator
+from gan2shape.pipeline.training import unsup3d
+from gan2shape.pipeline.training.trainer import Batch, Trainer
 from gan2shape.schemas.network_training import Unsup3dConfig, baseline_config
 
 SIZE = 32

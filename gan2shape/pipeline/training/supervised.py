@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.networks.shape_networks import BORDER_COLUMNS, ShapeNetworks
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.metrics import erode
+from gan2shape.pipeline.training.trainer import Batch, Objective, Trainer
 from gan2shape.schemas.network_training import SupervisedConfig
 
 TINY = 1e-8

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth, ellipsoid_error
 from gan2shape.pipeline.method.steps import limit_gradient
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks, group_norm
@@ -33,6 +32,7 @@ from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.scene.render import warp
 from gan2shape.pipeline.scene.shading import shade
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
+from gan2shape.pipeline.training.trainer import Batch, Objective, Trainer
 from gan2shape.schemas.network_training import Unsup3dConfig
 
 CODE_CHANNELS = 128

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from gan2shape.pipeline.baselines.training import Batch, Objective, Trainer
 from gan2shape.pipeline.extensions.colour_constancy import colour_loss
 from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
 from gan2shape.pipeline.extensions.input_colours import paint
@@ -42,6 +41,7 @@ from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.scene.shading import diffuse_shading
 from gan2shape.pipeline.scene.shape import Canonical
 from gan2shape.pipeline.stylegan2.training.trainer import spread_seed
+from gan2shape.pipeline.training.trainer import Batch, Objective, Trainer
 from gan2shape.schemas.network_training import FinetuneConfig
 
 DRAWS = 1

@@ -1,0 +1,1 @@
+"""Training on many images: joint training, finetuning, priors, and the baselines."""
