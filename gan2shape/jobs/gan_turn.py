@@ -11,9 +11,7 @@ import torch
 from gan2shape.jobs.cluster import visible_gpus
 from gan2shape.jobs.gan_show import MOST_SEEDS, write_grid
 from gan2shape.jobs.synth import parse_seeds
-from gan2shape.pipeline.networks.trained import PretrainedError, load_pretrained
-from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError, load_gan
-from gan2shape.pipeline.turning import (
+from gan2shape.pipeline.evaluation.gan_turning import (
     LABELLED,
     MEASURED,
     Turning,
@@ -21,6 +19,8 @@ from gan2shape.pipeline.turning import (
     rows,
     yaw_direction,
 )
+from gan2shape.pipeline.networks.trained import PretrainedError, load_pretrained
+from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError, load_gan
 
 
 def turn(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from gan2shape.jobs import store
 from gan2shape.jobs.images import ImageError
 from gan2shape.jobs.trivial import TRUTH_BATCH, average_depth, plane_scores
-from gan2shape.pipeline.baselines.trivial import constant_depth
+from gan2shape.pipeline.evaluation.reference_depths import constant_depth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.results import FAILED
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gan2shape.pipeline.synthetic.model import ANNY_VERSION, HeadModel, load_head_model
-from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
+from gan2shape.pipeline.synthetic.parameters import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.render import Head, draw_heads
 from gan2shape.pipeline.synthetic.splits import split_of, split_seeds
 from gan2shape.schemas.errors import UserError

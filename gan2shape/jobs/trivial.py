@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.truth import load_truth
-from gan2shape.pipeline.baselines.trivial import MeanDepth
+from gan2shape.pipeline.evaluation.reference_depths import MeanDepth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.metrics import depth_metrics
 from gan2shape.schemas.settings import CameraConfig

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-import gan2shape.pipeline.turning as turning
+import gan2shape.pipeline.evaluation.gan_turning as turning
 from gan2shape.jobs import store
 from gan2shape.jobs.benchmark import experiments, manipulations
 from gan2shape.jobs.benchmark.plan import HeadSet
@@ -29,7 +29,7 @@ from gan2shape.jobs.benchmark_views.rotation import rotation
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, SCORES, Views, read_views
 from gan2shape.jobs.scan import scan
 from gan2shape.jobs.synth import write_heads
-from gan2shape.pipeline.identity import IdentityTraining
+from gan2shape.pipeline.evaluation.identity import IdentityTraining
 from gan2shape.pipeline.networks.trained import Pretrained, pretrained_bytes
 from gan2shape.pipeline.scene.camera import rotation_matrix
 from gan2shape.pipeline.scene.shading import turn_light

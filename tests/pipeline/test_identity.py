@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.identity import (
+from gan2shape.pipeline.evaluation.identity import (
     IdentityTraining,
     _auc,
     distance,

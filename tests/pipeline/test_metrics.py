@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan2shape.pipeline.baselines.trivial import MeanDepth, constant_depth
+from gan2shape.pipeline.evaluation.reference_depths import MeanDepth, constant_depth
 from gan2shape.pipeline.scene.camera import Camera, pixel_rays
 from gan2shape.pipeline.scene.metrics import ErrorMap, depth_metrics, erode
 from gan2shape.pipeline.scene.render import render_depth

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.similarity import l1, ssim
+from gan2shape.pipeline.evaluation.similarity import l1, ssim
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.scene.camera import rotation_matrix
-from gan2shape.pipeline.scene.shading import turn_light
-from gan2shape.pipeline.turning import (
+from gan2shape.pipeline.evaluation.gan_turning import (
     Turning,
     light_directions,
     measure_turning,
     rows,
     yaw_direction,
 )
+from gan2shape.pipeline.scene.camera import rotation_matrix
+from gan2shape.pipeline.scene.shading import turn_light
 
 YAWS = torch.linspace(-0.5, 0.5, 5)
 

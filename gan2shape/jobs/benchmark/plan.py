@@ -25,7 +25,7 @@ from gan2shape.jobs.store import Weights
 from gan2shape.pipeline.networks.trained import check_pretrained, load_pretrained
 from gan2shape.pipeline.perceptual.lpips import load_lpips
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
-from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
+from gan2shape.pipeline.synthetic.parameters import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.splits import split_seeds
 from gan2shape.schemas.benchmark import Recipe
 from gan2shape.schemas.errors import UserError

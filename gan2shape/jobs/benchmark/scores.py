@@ -27,7 +27,7 @@ from gan2shape.jobs.benchmark.trainings import read_record
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.summary import STAGES
 from gan2shape.jobs.trivial import DEPTH_SCORES, plane_scores
-from gan2shape.pipeline.baselines.trivial import constant_depth
+from gan2shape.pipeline.evaluation.reference_depths import constant_depth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import FAILED

@@ -18,11 +18,11 @@ from gan2shape.jobs.benchmark_views.identity import FULL, IdentityBudget
 from gan2shape.jobs.benchmark_views.scoring import Experiment, run_experiment
 from gan2shape.jobs.benchmark_views.table import Views
 from gan2shape.jobs.benchmark_views.tools import Show, Tools, load_tools
-from gan2shape.pipeline.baselines.edits import moved_latents
+from gan2shape.pipeline.evaluation.gan_turning import light_directions
+from gan2shape.pipeline.evaluation.picture_edits import moved_latents
 from gan2shape.pipeline.scene.camera import rotation_matrix
 from gan2shape.pipeline.scene.pictures import coverage, relight
 from gan2shape.pipeline.scene.shading import light_like, turn_light
-from gan2shape.pipeline.turning import light_directions
 
 LIGHTS = {
     "left": (-0.2, 0.5, 0.8, 0.0),

@@ -17,9 +17,9 @@ from gan2shape.jobs.benchmark_views.identity import FULL, IdentityBudget
 from gan2shape.jobs.benchmark_views.scoring import Experiment, run_experiment
 from gan2shape.jobs.benchmark_views.table import Views
 from gan2shape.jobs.benchmark_views.tools import Show, Tools, load_tools
-from gan2shape.pipeline.baselines.edits import moved_latents, turned_card
+from gan2shape.pipeline.evaluation.gan_turning import yaw_direction
+from gan2shape.pipeline.evaluation.picture_edits import moved_latents, turned_card
 from gan2shape.pipeline.scene.pictures import coverage, turn
-from gan2shape.pipeline.turning import yaw_direction
 
 DEGREES = (-30, -20, -10, 10, 20, 30)
 

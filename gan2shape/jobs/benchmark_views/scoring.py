@@ -21,10 +21,10 @@ from gan2shape.jobs.benchmark_views.table import (
     write_views,
 )
 from gan2shape.jobs.benchmark_views.tools import Show, Tools
-from gan2shape.pipeline.identity import distance, embed
+from gan2shape.pipeline.evaluation.identity import distance, embed
+from gan2shape.pipeline.evaluation.similarity import l1, ssim
 from gan2shape.pipeline.perceptual.lpips import Lpips
-from gan2shape.pipeline.similarity import l1, ssim
-from gan2shape.pipeline.synthetic.recipe import RECIPE_VERSION
+from gan2shape.pipeline.synthetic.parameters import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.variations import Sitter
 from gan2shape.schemas.settings import plain_digest
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan2shape.jobs.files import write_whole
-from gan2shape.pipeline.identity import Verification
+from gan2shape.pipeline.evaluation.identity import Verification
 
 Values = npt.NDArray[np.float64]
 

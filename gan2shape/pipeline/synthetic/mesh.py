@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gan2shape.pipeline.synthetic.model import HeadModel
-from gan2shape.pipeline.synthetic.recipe import HeadParameters
+from gan2shape.pipeline.synthetic.parameters import HeadParameters
 
 _PHENOTYPE_ANCHORS: dict[str, dict[str, float]] = {
     "gender": {"male": 0.0, "female": 1.0},

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from gan2shape.pipeline.synthetic.model import EYE_LEFT, EYE_RIGHT, EYE_SOCKET, MOUTH, TONGUE
-from gan2shape.pipeline.synthetic.recipe import Colours
+from gan2shape.pipeline.synthetic.parameters import Colours
 
 TEMPLATE_EYE_DISTANCE = 0.0627
 _EYE_Z = 0.0

@@ -18,8 +18,8 @@ from gan2shape.pipeline.synthetic.paint import (
     paint_of,
     shade_image,
 )
+from gan2shape.pipeline.synthetic.parameters import HeadParameters, sample_head
 from gan2shape.pipeline.synthetic.raster import rasterize
-from gan2shape.pipeline.synthetic.recipe import HeadParameters, sample_head
 from gan2shape.schemas.settings import CameraConfig
 
 SUPERSAMPLING = 2

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.synthetic.mesh import rotation_matrix
 from gan2shape.pipeline.synthetic.model import HeadModel
-from gan2shape.pipeline.synthetic.recipe import HeadParameters, random_light, random_view
+from gan2shape.pipeline.synthetic.parameters import HeadParameters, random_light, random_view
 from gan2shape.pipeline.synthetic.render import (
     MAX_ATTEMPTS,
     Head,

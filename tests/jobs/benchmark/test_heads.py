@@ -21,7 +21,7 @@ from gan2shape.jobs.benchmark.heads import (
 )
 from gan2shape.jobs.benchmark.plan import HeadSet
 from gan2shape.jobs.trivial import truths
-from gan2shape.pipeline.baselines.trivial import MeanDepth
+from gan2shape.pipeline.evaluation.reference_depths import MeanDepth
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig
 from tests.jobs.benchmark import tiny

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.baselines.edits import CARD_RADIUS, moved_latents, turned_card
+from gan2shape.pipeline.evaluation.picture_edits import CARD_RADIUS, moved_latents, turned_card
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.pictures import turn
 from gan2shape.pipeline.stylegan2 import Generator

@@ -16,8 +16,8 @@ from gan2shape.pipeline.scene.shading import shade
 from gan2shape.pipeline.synthetic import mesh as mesh_module
 from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.paint import grow_hair, noise
+from gan2shape.pipeline.synthetic.parameters import sample_head
 from gan2shape.pipeline.synthetic.raster import rasterize
-from gan2shape.pipeline.synthetic.recipe import sample_head
 from gan2shape.pipeline.synthetic.render import Head, Surface, draw, draw_head, draw_heads, fits
 from gan2shape.schemas.settings import CameraConfig
 

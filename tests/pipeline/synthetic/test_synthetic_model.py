@@ -19,7 +19,7 @@ from gan2shape.pipeline.synthetic.model import (
     load_head_model,
     read_displacements,
 )
-from gan2shape.pipeline.synthetic.recipe import sample_head
+from gan2shape.pipeline.synthetic.parameters import sample_head
 
 
 def test_shapes_agree_with_annys_own(model: HeadModel, anny_head: tuple[Any, Any, Path]) -> None:
