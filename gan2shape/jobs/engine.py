@@ -34,7 +34,7 @@ class Engine:
 @lru_cache(maxsize=1)
 def default_engine() -> Engine:
     """The real pipeline."""
-    from gan2shape.jobs.latents import load_latents
+    from gan2shape.jobs.inputs.latents import load_latents
     from gan2shape.pipeline.networks.trained import load_pretrained
     from gan2shape.pipeline.perceptual.inversion import invert
     from gan2shape.pipeline.perceptual.lpips import load_lpips

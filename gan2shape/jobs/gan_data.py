@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.files import TEMPORARY, write_whole
-from gan2shape.jobs.images import ImageError, load_image
-from gan2shape.jobs.scan import Found, scan
+from gan2shape.jobs.inputs.images import ImageError, load_image
+from gan2shape.jobs.inputs.scan import Found, scan
 from gan2shape.pipeline.stylegan2.training.trainer import TrainingError
 
 Pixels = npt.NDArray[np.uint8]

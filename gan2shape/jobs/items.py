@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gan2shape.jobs import store
 from gan2shape.jobs.engine import Engine
-from gan2shape.jobs.images import ImageError, load_image, load_mask
+from gan2shape.jobs.inputs.images import ImageError, load_image, load_mask
 from gan2shape.jobs.plan import ShardPlan
 from gan2shape.pipeline.scene.masks import background_mask
 from gan2shape.schemas.errors import UserError

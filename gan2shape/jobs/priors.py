@@ -23,8 +23,8 @@ import yaml
 
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import only_process, storage_error, write_whole
+from gan2shape.jobs.inputs.scan import Scan, scan
 from gan2shape.jobs.priors_show import distributions, page, read_truth, table
-from gan2shape.jobs.scan import Scan, scan
 from gan2shape.jobs.training_loop import rounded
 from gan2shape.jobs.training_set import load_training_set, shared_latents
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan2shape.jobs import charts
+from gan2shape.jobs.inputs.scan import IMAGE_FOLDERS
 from gan2shape.jobs.page import environment
-from gan2shape.jobs.scan import IMAGE_FOLDERS
 from gan2shape.pipeline.training.priors import Priors
 
 Values = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ from gan2shape.jobs.cluster import (
     visible_gpus,
 )
 from gan2shape.jobs.engine import Engine, default_engine
-from gan2shape.jobs.scan import Scan, scan
+from gan2shape.jobs.inputs.scan import Scan, scan
 from gan2shape.jobs.shard import Device, run_shard
 from gan2shape.jobs.status import RunStatus, committed_shards, make_status, running_shards
 from gan2shape.jobs.submit import Finished, submit

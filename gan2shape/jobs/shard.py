@@ -22,11 +22,11 @@ from gan2shape.jobs import store
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.engine import Engine, default_engine
 from gan2shape.jobs.files import StorageError, storage_error
-from gan2shape.jobs.images import ImageError
+from gan2shape.jobs.inputs.ground_truth import load_truth
+from gan2shape.jobs.inputs.images import ImageError
 from gan2shape.jobs.items import Item, given_latents, load_item, metrics_row
 from gan2shape.jobs.plan import ShardPlan
 from gan2shape.jobs.progress import Reporter
-from gan2shape.jobs.truth import load_truth
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.truth import load_truth
+from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.pipeline.evaluation.reference_depths import MeanDepth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.metrics import depth_metrics

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan2shape.jobs.images import ImageError, load_depth, load_image, load_mask
+from gan2shape.jobs.inputs.images import ImageError, load_depth, load_image, load_mask
 
 S = 32
 

@@ -13,7 +13,7 @@ import pytest
 import tensorstore
 import torch
 
-from gan2shape.jobs.latents import LatentError, load_latents
+from gan2shape.jobs.inputs.latents import LatentError, load_latents
 
 IDS = ["a", "b", "c"]
 ROWS = torch.arange(12, dtype=torch.float32).view(3, 4)

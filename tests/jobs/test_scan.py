@@ -3,7 +3,7 @@ from __future__ import annotations
 import fsspec
 import pytest
 
-from gan2shape.jobs.scan import ScanError, scan, unique_ids
+from gan2shape.jobs.inputs.scan import ScanError, scan, unique_ids
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.manifest import MANIFEST_SCHEMA
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gan2shape.jobs import store
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.images import load_image
+from gan2shape.jobs.inputs.images import load_image
 from gan2shape.jobs.runs import Execution, Request, prepare
 from gan2shape.jobs.shard import run_shard
 from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gan2shape.jobs import store
-from gan2shape.jobs.scan import scan
+from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.shard import run_shard
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import FAILED, METRICS_SCHEMA

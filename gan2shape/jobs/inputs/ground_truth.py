@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gan2shape.jobs.images import load_depth, load_mask
+from gan2shape.jobs.inputs.images import load_depth, load_mask
 from gan2shape.schemas.settings import CameraConfig
 
 Array = npt.NDArray[np.float32]

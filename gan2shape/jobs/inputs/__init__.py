@@ -1,0 +1,1 @@
+"""What goes into a run: images, masks, ground truth, latents."""
