@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gan2shape.cli import INTERRUPTED, cli, main
-from gan2shape.jobs.store import open_run
+from gan2shape.jobs.run.store import open_run
 from gan2shape.pipeline.networks.trained import pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.packaged import GAN_FILE, asset_path

@@ -75,8 +75,13 @@ def test_the_check_reads_every_kind_of_import():
         "from gan2shape.jobs import store\nfrom ..jobs.plan import make_plan\nimport dask.array\n"
     )
     names = set(names_in(text, ["gan2shape", "pipeline"]))
-    assert {"gan2shape.jobs", "gan2shape.jobs.store", "gan2shape.jobs.plan", "dask.array"} <= names
-    assert part_of("gan2shape.jobs.plan") == "jobs"
+    assert {
+        "gan2shape.jobs",
+        "gan2shape.jobs.run.store",
+        "gan2shape.jobs.run.plan",
+        "dask.array",
+    } <= names
+    assert part_of("gan2shape.jobs.run.plan") == "jobs"
     assert part_of("gan2shape") is part_of("torch.nn") is None
 
 

@@ -11,7 +11,7 @@ from gan2shape.cli.options import DEVICE, THREADS_PER_WORKER, TRAINING_SEED, dir
 from gan2shape.cli.terminal import stopping, terminal
 
 if TYPE_CHECKING:
-    from gan2shape.jobs.shard import Device
+    from gan2shape.jobs.run.shard import Device
 
 
 @click.group()
@@ -113,7 +113,7 @@ def benchmark_heads(
     from gan2shape.jobs.benchmark.plan import Request
     from gan2shape.jobs.benchmark.run import benchmark as make
     from gan2shape.jobs.display import progress_display, sentences
-    from gan2shape.jobs.runs import Execution
+    from gan2shape.jobs.run.start import Execution
     from gan2shape.jobs.steps_display import side_display, steps_display
     from gan2shape.schemas.benchmark import FULL, QUICK, packaged_recipe
 

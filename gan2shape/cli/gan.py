@@ -19,7 +19,7 @@ from gan2shape.cli.options import (
 from gan2shape.cli.terminal import print_rows, stopping, terminal
 
 if TYPE_CHECKING:
-    from gan2shape.jobs.shard import Device
+    from gan2shape.jobs.run.shard import Device
 
 _PICTURE = click.option(
     "--out",

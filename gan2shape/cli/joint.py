@@ -21,7 +21,7 @@ from gan2shape.cli.options import (
 from gan2shape.cli.terminal import stopping, terminal
 
 if TYPE_CHECKING:
-    from gan2shape.jobs.shard import Device
+    from gan2shape.jobs.run.shard import Device
 
 _GAN = click.option(
     "--gan", required=True, metavar="WEIGHTS", help="StyleGAN2 weights of the images' category."

@@ -22,9 +22,9 @@ from gan2shape.cli.terminal import stopping, terminal
 from gan2shape.schemas.errors import UserError
 
 if TYPE_CHECKING:
-    from gan2shape.jobs.runs import Execution, Outcome
-    from gan2shape.jobs.shard import Device
-    from gan2shape.jobs.store import Run
+    from gan2shape.jobs.run.shard import Device
+    from gan2shape.jobs.run.start import Execution, Outcome
+    from gan2shape.jobs.run.store import Run
 
 
 @click.command()
@@ -111,7 +111,7 @@ def reconstruct(
       gan2shape reconstruct s3://bucket/cars --gan cars.pt --preset cars128 --out run
       gan2shape reconstruct heads/ --gan heads64 --networks mine.safetensors --out run
     """
-    from gan2shape.jobs.runs import Request, prepare
+    from gan2shape.jobs.run.start import Request, prepare
     from gan2shape.schemas.settings import load_config
 
     sizes = {"group_size": group_size, "shard_size": shard_size}
@@ -158,8 +158,8 @@ def resume(
     Example:
       gan2shape resume run
     """
-    from gan2shape.jobs.runs import check_weights
-    from gan2shape.jobs.store import open_run
+    from gan2shape.jobs.run.start import check_weights
+    from gan2shape.jobs.run.store import open_run
 
     execution = _execution(device, workers, threads, scheduler)
     opened = open_run(run)
@@ -177,7 +177,7 @@ def status(run: Path) -> None:
       gan2shape status run
     """
     from gan2shape.jobs.display import status_table
-    from gan2shape.jobs.status import run_status
+    from gan2shape.jobs.run.status import run_status
 
     terminal().print(status_table(run_status(run)), highlight=False)
 
@@ -205,7 +205,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 def _execution(
     device: Device, workers: int | None, threads: int | None, scheduler: str | None
 ) -> Execution:
-    from gan2shape.jobs.runs import Execution
+    from gan2shape.jobs.run.start import Execution
 
     if scheduler is not None and (workers or threads):
         raise click.UsageError(
@@ -218,7 +218,7 @@ def _execution(
 def _execute(run: Run, execution: Execution) -> None:
     """Do the run's missing shards with progress on the terminal, then report."""
     from gan2shape.jobs.display import progress_display
-    from gan2shape.jobs.runs import execute
+    from gan2shape.jobs.run.start import execute
 
     console = terminal()
 

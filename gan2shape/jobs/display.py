@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from gan2shape.jobs.status import RunStatus
+from gan2shape.jobs.run.status import RunStatus
 
 PLAIN_SECONDS = 30.0
 SHOWN_SHARDS = 8

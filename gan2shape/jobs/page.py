@@ -24,7 +24,7 @@ from gan2shape.jobs.comparison import (
     table_rows,
     title,
 )
-from gan2shape.jobs.store import RunRecord, Weights
+from gan2shape.jobs.run.store import RunRecord, Weights
 from gan2shape.jobs.summary import AXES, STAGES, STEPS, RunSummary, manifest_rows
 
 SHOWN_FAILURES = 100

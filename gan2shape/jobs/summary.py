@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gan2shape.jobs import store
 from gan2shape.jobs.inputs.images import ImageError
+from gan2shape.jobs.run import store
 from gan2shape.jobs.trivial import TRUTH_BATCH, average_depth, plane_scores
 from gan2shape.pipeline.evaluation.reference_depths import constant_depth
 from gan2shape.pipeline.scene.camera import Camera

@@ -11,7 +11,7 @@ from torch import Tensor
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.inputs.latents import load_latents
 from gan2shape.jobs.inputs.scan import Scan
-from gan2shape.jobs.items import Item, load_item
+from gan2shape.jobs.run.shard_image import Item, load_item
 from gan2shape.pipeline.method.group import Targets
 from gan2shape.pipeline.perceptual.inversion import invert
 from gan2shape.pipeline.stylegan2.checkpoint import Gan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gan2shape import cli
-from gan2shape.jobs import engine
+from gan2shape.jobs.run import engine
 from tests.jobs import standin
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gan2shape.jobs import store
+from gan2shape.jobs.run import store
 
 
 def shard_content(

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gan2shape.jobs.engine import Engine
 from gan2shape.jobs.inputs.latents import load_latents
+from gan2shape.jobs.run.engine import Engine
 from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
 from gan2shape.schemas.settings import RunConfig, load_config
 from tests.networks import tiny_networks

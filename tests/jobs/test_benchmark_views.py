@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 import gan2shape.pipeline.evaluation.gan_turning as turning
-from gan2shape.jobs import store
 from gan2shape.jobs.benchmark import experiments, manipulations
 from gan2shape.jobs.benchmark.plan import HeadSet
 from gan2shape.jobs.benchmark.record import Bench, Record
@@ -28,6 +27,7 @@ from gan2shape.jobs.benchmark_views.relighting import relighting
 from gan2shape.jobs.benchmark_views.rotation import rotation
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, SCORES, Views, read_views
 from gan2shape.jobs.inputs.scan import scan
+from gan2shape.jobs.run import store
 from gan2shape.jobs.synth import write_heads
 from gan2shape.pipeline.evaluation.identity import IdentityTraining
 from gan2shape.pipeline.networks.trained import Pretrained, pretrained_bytes

@@ -15,8 +15,8 @@ from gan2shape.jobs.cluster import (
     usable_cores,
     worker_environment,
 )
-from gan2shape.jobs.runs import Execution, execute
-from gan2shape.jobs.submit import submit
+from gan2shape.jobs.run.start import Execution, execute
+from gan2shape.jobs.run.submit import submit
 from gan2shape.schemas.errors import UserError
 from tests.jobs import standin
 from tests.jobs.test_runs import make_run
@@ -56,7 +56,7 @@ def test_usable_cores_respect_affinity():
 def inspect_worker(shard: int) -> dict[str, object]:
     import torch
 
-    from gan2shape.jobs.shard import _set_threads
+    from gan2shape.jobs.run.shard import _set_threads
 
     _set_threads()
     names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")

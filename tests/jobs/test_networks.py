@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from gan2shape.jobs import shard, store
-from gan2shape.jobs.runs import Execution, Request, check_weights, prepare
-from gan2shape.jobs.shard import run_shard
+from gan2shape.jobs.run import shard, store
+from gan2shape.jobs.run.shard import run_shard
+from gan2shape.jobs.run.start import Execution, Request, check_weights, prepare
 from gan2shape.pipeline.networks.trained import Pretrained
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig, NetworkConfig

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gan2shape.jobs.plan import make_plan, shard_of_row
+from gan2shape.jobs.run.plan import make_plan, shard_of_row
 
 
 @pytest.mark.parametrize(

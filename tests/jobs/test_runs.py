@@ -8,10 +8,10 @@ import dask
 import numpy as np
 import pytest
 
-from gan2shape.jobs import store
-from gan2shape.jobs.runs import Execution, Request, execute, prepare
-from gan2shape.jobs.shard import run_shard
-from gan2shape.jobs.status import run_status
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.shard import run_shard
+from gan2shape.jobs.run.start import Execution, Request, execute, prepare
+from gan2shape.jobs.run.status import run_status
 from tests.jobs import standin
 
 

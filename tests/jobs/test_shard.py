@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gan2shape.jobs import store
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.runs import Execution, Request, prepare
-from gan2shape.jobs.shard import run_shard
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.shard import run_shard
+from gan2shape.jobs.run.start import Execution, Request, prepare
 from gan2shape.schemas.errors import UserError
 from tests.jobs import standin
 
@@ -207,7 +207,7 @@ def test_latents_in_one_file_are_rows_of_all_images(tmp_path):
 def test_changed_weights_stop_the_run(tmp_path):
     run = make_run(tmp_path, 2)
     (tmp_path / "gan.bin").write_bytes(b"others")
-    from gan2shape.jobs import shard
+    from gan2shape.jobs.run import shard
 
     shard._gan.cache_clear()
     outcome = run_shard(run.path, 0, "cpu", standin.make_engine)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gan2shape.jobs import store
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.inputs.images import load_image
-from gan2shape.jobs.runs import Execution, Request, prepare
-from gan2shape.jobs.shard import run_shard
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.shard import run_shard
+from gan2shape.jobs.run.start import Execution, Request, prepare
 from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.settings import RunConfig, load_config

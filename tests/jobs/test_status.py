@@ -7,10 +7,16 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from gan2shape.jobs import store
 from gan2shape.jobs.display import duration, progress_display, status_table, summary
-from gan2shape.jobs.progress import STALE_SECONDS, Progress, Reporter, read_all, read_progress
-from gan2shape.jobs.status import RunStatus, make_status, run_status, time_to_go
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.shard_progress import (
+    STALE_SECONDS,
+    Progress,
+    Reporter,
+    read_all,
+    read_progress,
+)
+from gan2shape.jobs.run.status import RunStatus, make_status, run_status, time_to_go
 from tests.jobs.content import shard_content
 from tests.jobs.test_store import run  # noqa: F401 - a fixture
 

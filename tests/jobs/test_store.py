@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from gan2shape.jobs import store
 from gan2shape.jobs.inputs.scan import scan
-from gan2shape.jobs.shard import run_shard
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.shard import run_shard
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import FAILED, METRICS_SCHEMA
 from tests.jobs import standin

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from gan2shape.jobs.status import RunStatus
+from gan2shape.jobs.run.status import RunStatus
 from gan2shape.jobs.steps_display import Note, Show, ShowMany
 
 

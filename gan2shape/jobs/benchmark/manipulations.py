@@ -15,7 +15,6 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from gan2shape.jobs import store
 from gan2shape.jobs.benchmark.display import Display
 from gan2shape.jobs.benchmark.methods import BY_NUMBER
 from gan2shape.jobs.benchmark.methods import METHODS as ROWS
@@ -29,6 +28,7 @@ from gan2shape.jobs.benchmark_views.scoring import result_files
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, Views, read_views
 from gan2shape.jobs.page import environment
 from gan2shape.jobs.pictures import data_uri
+from gan2shape.jobs.run import store
 from gan2shape.schemas.packaged import NETWORKS_FILE, asset_path
 
 FOLDER = "views"

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gan2shape.jobs import store
 from gan2shape.jobs.benchmark.scores import Results, RowScores
 from gan2shape.jobs.pictures import (
     TURN_DEGREES,
@@ -22,6 +21,7 @@ from gan2shape.jobs.pictures import (
     shape_pictures,
     thumbnail,
 )
+from gan2shape.jobs.run import store
 from gan2shape.jobs.trivial import TRUTH_BATCH, truths
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.metrics import ErrorMap

@@ -20,8 +20,8 @@ from gan2shape.jobs.benchmark.methods import (
     Method,
     TrainingKind,
 )
-from gan2shape.jobs.runs import weights_path
-from gan2shape.jobs.store import Weights
+from gan2shape.jobs.run.start import weights_path
+from gan2shape.jobs.run.store import Weights
 from gan2shape.pipeline.networks.trained import check_pretrained, load_pretrained
 from gan2shape.pipeline.perceptual.lpips import load_lpips
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan

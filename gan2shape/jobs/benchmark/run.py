@@ -19,7 +19,7 @@ from gan2shape.jobs.benchmark.sections import Experiment
 from gan2shape.jobs.benchmark.side_by_side import train_all
 from gan2shape.jobs.benchmark.trainings import networks_path
 from gan2shape.jobs.files import only_process, storage_error
-from gan2shape.jobs.runs import Execution
+from gan2shape.jobs.run.start import Execution
 from gan2shape.schemas.errors import UserError
 
 LOCK = ".lock"

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from gan2shape.jobs import store
 from gan2shape.jobs.benchmark.heads import (
     average_file,
     entries,
@@ -25,6 +24,7 @@ from gan2shape.jobs.benchmark.methods import AVERAGE, CONSTANT, METHODS, Method
 from gan2shape.jobs.benchmark.record import Bench
 from gan2shape.jobs.benchmark.trainings import read_record
 from gan2shape.jobs.files import write_whole
+from gan2shape.jobs.run import store
 from gan2shape.jobs.summary import STAGES
 from gan2shape.jobs.trivial import DEPTH_SCORES, plane_scores
 from gan2shape.pipeline.evaluation.reference_depths import constant_depth

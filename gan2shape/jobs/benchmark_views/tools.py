@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan2shape.jobs import store
 from gan2shape.jobs.benchmark_views.heads import RunHeads, Subjects
 from gan2shape.jobs.checkpoints import Checkpoints
+from gan2shape.jobs.run import store
 from gan2shape.pipeline.method.projection import Projector
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.networks.trained import PretrainedError, check_gan, load_pretrained

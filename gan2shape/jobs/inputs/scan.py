@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gan2shape.jobs.plan import shard_of_row
+from gan2shape.jobs.run.plan import shard_of_row
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.manifest import MANIFEST_SCHEMA
 

@@ -27,7 +27,7 @@ from gan2shape.jobs.benchmark.table import (
     comma_separated,
     table_lines,
 )
-from gan2shape.jobs.store import Weights
+from gan2shape.jobs.run.store import Weights
 from gan2shape.schemas.benchmark import QUICK, packaged_recipe
 
 HEADS = 4

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from gan2shape.jobs import store
 from gan2shape.jobs.benchmark.display import Display
-from gan2shape.jobs.runs import Execution, Outcome
-from gan2shape.jobs.shard import run_shard
-from gan2shape.jobs.status import run_status
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.shard import run_shard
+from gan2shape.jobs.run.start import Execution, Outcome
+from gan2shape.jobs.run.status import run_status
 from gan2shape.jobs.synth import description
 from gan2shape.schemas.benchmark import Recipe, load_recipe
 

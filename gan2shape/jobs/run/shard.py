@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan2shape.jobs import store
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.engine import Engine, default_engine
 from gan2shape.jobs.files import StorageError, storage_error
 from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.jobs.inputs.images import ImageError
-from gan2shape.jobs.items import Item, given_latents, load_item, metrics_row
-from gan2shape.jobs.plan import ShardPlan
-from gan2shape.jobs.progress import Reporter
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.engine import Engine, default_engine
+from gan2shape.jobs.run.plan import ShardPlan
+from gan2shape.jobs.run.shard_image import Item, given_latents, load_item, metrics_row
+from gan2shape.jobs.run.shard_progress import Reporter
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

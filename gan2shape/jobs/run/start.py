@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gan2shape.jobs import store
 from gan2shape.jobs.cluster import (
     Workers,
     local_client,
@@ -22,11 +21,12 @@ from gan2shape.jobs.cluster import (
     usable_cores,
     visible_gpus,
 )
-from gan2shape.jobs.engine import Engine, default_engine
 from gan2shape.jobs.inputs.scan import Scan, scan
-from gan2shape.jobs.shard import Device, run_shard
-from gan2shape.jobs.status import RunStatus, committed_shards, make_status, running_shards
-from gan2shape.jobs.submit import Finished, submit
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.engine import Engine, default_engine
+from gan2shape.jobs.run.shard import Device, run_shard
+from gan2shape.jobs.run.status import RunStatus, committed_shards, make_status, running_shards
+from gan2shape.jobs.run.submit import Finished, submit
 from gan2shape.pipeline.networks.trained import check_pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest
 from gan2shape.schemas.errors import UserError

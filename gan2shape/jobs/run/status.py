@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan2shape.jobs import store
-from gan2shape.jobs.progress import Progress, read_all
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.shard_progress import Progress, read_all
 
 
 @dataclass(frozen=True)

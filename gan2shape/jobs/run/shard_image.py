@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan2shape.jobs import store
-from gan2shape.jobs.engine import Engine
 from gan2shape.jobs.inputs.images import ImageError, load_image, load_mask
-from gan2shape.jobs.plan import ShardPlan
+from gan2shape.jobs.run import store
+from gan2shape.jobs.run.engine import Engine
+from gan2shape.jobs.run.plan import ShardPlan
 from gan2shape.pipeline.scene.masks import background_mask
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import COMMITTED, FAILED

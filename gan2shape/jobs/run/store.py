@@ -26,7 +26,7 @@ import tensorstore
 import yaml
 
 from gan2shape.jobs.files import TEMPORARY, only_process, sync_folder, write_whole
-from gan2shape.jobs.plan import RunPlan, ShardPlan, make_plan
+from gan2shape.jobs.run.plan import RunPlan, ShardPlan, make_plan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.manifest import MANIFEST_SCHEMA
 from gan2shape.schemas.results import FAILED, METRICS_SCHEMA, ArraySpec, array_specs

@@ -1,0 +1,1 @@
+"""A run: planned, started, done shard by shard, stored."""
