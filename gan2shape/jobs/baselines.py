@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.cluster import usable_cores, visible_gpus
+from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
 from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.gan_data import dataset, subset
 from gan2shape.jobs.inputs.scan import scan

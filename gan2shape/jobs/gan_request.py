@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from gan2shape.jobs.cluster import usable_cores, visible_gpus
+from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.processes import tune_allocator
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan

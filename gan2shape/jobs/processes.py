@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import distributed, multiprocessing
 
-from gan2shape.jobs.cluster import usable_cores, visible_gpus
+from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
 from gan2shape.pipeline.process_group import Peers
 from gan2shape.schemas.errors import UserError
 

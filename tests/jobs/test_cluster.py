@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from gan2shape.jobs.cluster import (
+from gan2shape.jobs.cluster.local import (
     ClusterError,
     Workers,
     local_client,

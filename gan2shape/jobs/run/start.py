@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gan2shape.jobs.cluster import (
+from gan2shape.jobs.cluster.local import (
     Workers,
     local_client,
     plan_workers,

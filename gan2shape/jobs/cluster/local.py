@@ -166,7 +166,7 @@ def _worker_specs(workers: Workers, folder: str) -> dict[Any, Any]:
             "dashboard": False,
             "dashboard_address": None,
             "local_directory": folder,
-            "preload": ["gan2shape.jobs.worker"],
+            "preload": ["gan2shape.jobs.cluster.worker"],
             "silence_logs": logging.CRITICAL,
         }
         if workers.gpus:
