@@ -252,8 +252,8 @@ def finetune_command(
 
 
 def _train_baseline(settings: dict[str, Any], **options: Any) -> None:
-    from gan2shape.jobs.baselines import request, train
     from gan2shape.jobs.steps_display import steps_display
+    from gan2shape.jobs.training.networks import request, train
 
     same = ("images", "batch", "decay", "mirror", "seed", "precision")
     settings |= {name: options.pop(name) for name in same}

@@ -85,10 +85,10 @@ def priors(
     Example:
       gan2shape priors photos/ --gan my-gan/gan.safetensors --out my-priors
     """
-    from gan2shape.jobs.priors import Request
-    from gan2shape.jobs.priors import priors as estimate
-    from gan2shape.jobs.processes import plan_processes, tune_allocator
     from gan2shape.jobs.steps_display import steps_display
+    from gan2shape.jobs.training.priors import Request
+    from gan2shape.jobs.training.priors import priors as estimate
+    from gan2shape.jobs.training.processes import plan_processes, tune_allocator
     from gan2shape.schemas.settings import load_config
 
     overrides = overrides_of(settings, masks, seed=seed)
@@ -178,10 +178,10 @@ def pretrain(
       gan2shape pretrain photos/ --gan my-gan/gan.safetensors --out my-networks
       gan2shape pretrain heads/ --gan heads64 --priors priors.yaml --out networks
     """
-    from gan2shape.jobs.pretrain import Request
-    from gan2shape.jobs.pretrain import pretrain as train
-    from gan2shape.jobs.processes import plan_processes, tune_allocator
     from gan2shape.jobs.steps_display import steps_display
+    from gan2shape.jobs.training.joint import Request
+    from gan2shape.jobs.training.joint import pretrain as train
+    from gan2shape.jobs.training.processes import plan_processes, tune_allocator
     from gan2shape.schemas.settings import load_config
 
     overrides = overrides_of(settings, masks, seed=seed)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from gan2shape.jobs.display import PLAIN_SECONDS, duration, sentences
-from gan2shape.jobs.gan import Status
+from gan2shape.jobs.training.gan import Status
 
 Show = Callable[[Status], None]
 Note = Callable[[str], None]

@@ -12,8 +12,8 @@ from rich.table import Table
 from torch import Tensor
 
 from gan2shape.jobs.cluster.local import visible_gpus
-from gan2shape.jobs.gan_data import dataset
-from gan2shape.jobs.gan_quality import FID_IMAGES, PART, QUALITY_IMAGES, RealImages
+from gan2shape.jobs.training.gan_quality import FID_IMAGES, PART, QUALITY_IMAGES, RealImages
+from gan2shape.jobs.training.image_array import dataset
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.stylegan2.training.fid import load_inception
 

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from gan2shape.jobs import processes
+from gan2shape.jobs.training import processes
 
 
 def work(job: Any, peers: Any, *others: Any) -> None:

@@ -17,18 +17,18 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-import gan2shape.jobs.truth_data as truth_data
+import gan2shape.jobs.training.depth_array as truth_data
 from gan2shape.cli import main
-from gan2shape.jobs.baselines import LOG, NETWORKS, Request, train
-from gan2shape.jobs.gan_data import to_images
 from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, prepare
 from gan2shape.jobs.run.start import Request as Reconstruction
-from gan2shape.jobs.training_loop import read_rows
-from gan2shape.jobs.truth_data import true_dataset
+from gan2shape.jobs.training.depth_array import true_dataset
+from gan2shape.jobs.training.image_array import to_images
+from gan2shape.jobs.training.loop import read_rows
+from gan2shape.jobs.training.networks import LOG, NETWORKS, Request, train
 from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.errors import UserError

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-import gan2shape.jobs.gan_data as gan_data
+import gan2shape.jobs.training.image_array as gan_data
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.gan import LOG, Status, train
-from gan2shape.jobs.gan_data import dataset, to_images
 from gan2shape.jobs.gan_display import judgement, line
-from gan2shape.jobs.gan_quality import RealImages
-from gan2shape.jobs.gan_request import Request, architecture
 from gan2shape.jobs.gan_show import convert, describe, draw
-from gan2shape.jobs.training_loop import read_rows
+from gan2shape.jobs.training.gan import LOG, Status, train
+from gan2shape.jobs.training.gan_quality import RealImages
+from gan2shape.jobs.training.gan_request import Request, architecture
+from gan2shape.jobs.training.image_array import dataset, to_images
+from gan2shape.jobs.training.loop import read_rows
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.pipeline.stylegan2.training.fid import load_inception
 from gan2shape.pipeline.stylegan2.training.trainer import TrainingError
@@ -322,7 +322,7 @@ def test_stopping_the_command(command, folder, tmp_path, monkeypatch):
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gan2shape.jobs.gan.train", interrupted)
+    monkeypatch.setattr("gan2shape.jobs.training.gan.train", interrupted)
     code, _, err = command("train", folder, "--out", tmp_path / "out", "--threads", 1)
     assert code == INTERRUPTED
     assert "the same command goes on" in err

@@ -11,9 +11,9 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from gan2shape.jobs.gan_data import dataset, others, subset
-from gan2shape.jobs.gan_quality import PART
 from gan2shape.jobs.gan_score import score, score_table
+from gan2shape.jobs.training.gan_quality import PART
+from gan2shape.jobs.training.image_array import dataset, others, subset
 from gan2shape.pipeline.stylegan2 import Gan, Generator, load_gan, save_gan
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.schemas.errors import UserError

@@ -16,10 +16,10 @@ import torch
 
 import gan2shape.pipeline.method.steps as steps
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs import training_set
 from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.pretrain import Request, pretrain
-from gan2shape.jobs.processes import plan_processes
+from gan2shape.jobs.training import training_set
+from gan2shape.jobs.training.joint import Request, pretrain
+from gan2shape.jobs.training.processes import plan_processes
 from gan2shape.pipeline.networks.trained import load_pretrained
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import GAN_FILE, asset_path

@@ -18,8 +18,8 @@ import yaml
 
 import gan2shape.pipeline.method.steps as steps
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.priors import Request, priors
-from gan2shape.jobs.priors_show import LIGHT, VIEW, read_truth
+from gan2shape.jobs.training.priors import Request, priors
+from gan2shape.jobs.training.priors_page import LIGHT, VIEW, read_truth
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import load_config
 

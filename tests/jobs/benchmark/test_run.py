@@ -16,7 +16,6 @@ import torch
 from markupsafe import Markup
 
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.baselines import train as train_baseline
 from gan2shape.jobs.benchmark import experiments, heads, rows, run, trainings
 from gan2shape.jobs.benchmark.manipulations import ROTATION, experiment
 from gan2shape.jobs.benchmark.plan import Request
@@ -28,6 +27,7 @@ from gan2shape.jobs.benchmark.sections import Experiment, Section
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.start import Execution
 from gan2shape.jobs.summary import summarise
+from gan2shape.jobs.training.networks import train as train_baseline
 from gan2shape.schemas.errors import UserError
 from tests.jobs.benchmark import tiny
 from tests.networks import lpips_weights

@@ -24,9 +24,9 @@ import yaml
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.inputs.scan import Scan, scan
-from gan2shape.jobs.priors_show import distributions, page, read_truth, table
-from gan2shape.jobs.training_loop import rounded
-from gan2shape.jobs.training_set import load_training_set, shared_latents
+from gan2shape.jobs.training.loop import rounded
+from gan2shape.jobs.training.priors_page import distributions, page, read_truth, table
+from gan2shape.jobs.training.training_set import load_training_set, shared_latents
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.training.priors import Gaussians, Priors, estimate_priors
 from gan2shape.schemas.errors import UserError

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.files import write_whole
-from gan2shape.jobs.gan_data import Pixels, dataset_key, others, subset, to_images
+from gan2shape.jobs.training.image_array import Pixels, dataset_key, others, subset, to_images
 from gan2shape.pipeline.stylegan2.training.fid import Inception, Statistics, frechet_distance
 from gan2shape.pipeline.stylegan2.training.quality import descriptors_of_parts, distances
 

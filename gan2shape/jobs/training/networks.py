@@ -28,13 +28,13 @@ import yaml
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
 from gan2shape.jobs.files import only_process, storage_error, write_whole
-from gan2shape.jobs.gan_data import dataset, subset
 from gan2shape.jobs.inputs.scan import scan
-from gan2shape.jobs.pretrain_show import SHOWN, write_sheet
-from gan2shape.jobs.processes import tune_allocator
 from gan2shape.jobs.steps_display import Note, Show
-from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_rows
-from gan2shape.jobs.truth_data import Examples, true_dataset
+from gan2shape.jobs.training.depth_array import Examples, true_dataset
+from gan2shape.jobs.training.image_array import dataset, subset
+from gan2shape.jobs.training.loop import Means, Pace, Stop, append_row, trim_rows
+from gan2shape.jobs.training.pictures import SHOWN, write_sheet
+from gan2shape.jobs.training.processes import tune_allocator
 from gan2shape.pipeline.networks.trained import (
     Pretrained,
     check_gan,

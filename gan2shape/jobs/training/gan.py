@@ -25,11 +25,11 @@ from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import only_process, storage_error
-from gan2shape.jobs.gan_data import Pixels, dataset, subset, to_images
-from gan2shape.jobs.gan_quality import PART, RealImages
-from gan2shape.jobs.gan_request import Request, check_settings, resume_key, write_settings
 from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
-from gan2shape.jobs.training_loop import Means, Pace, Stop, append_row, trim_rows
+from gan2shape.jobs.training.gan_quality import PART, RealImages
+from gan2shape.jobs.training.gan_request import Request, check_settings, resume_key, write_settings
+from gan2shape.jobs.training.image_array import Pixels, dataset, subset, to_images
+from gan2shape.jobs.training.loop import Means, Pace, Stop, append_row, trim_rows
 from gan2shape.pipeline.stylegan2.training.trainer import (
     GRID_LATENTS,
     QUALITY_LATENTS,

@@ -24,10 +24,10 @@ from torch import Tensor
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.inputs.scan import scan
-from gan2shape.jobs.pretrain_show import write_pictures
-from gan2shape.jobs.processes import in_processes
-from gan2shape.jobs.training_loop import append_row
-from gan2shape.jobs.training_set import load_training_set, shared_latents
+from gan2shape.jobs.training.loop import append_row
+from gan2shape.jobs.training.pictures import write_pictures
+from gan2shape.jobs.training.processes import in_processes
+from gan2shape.jobs.training.training_set import load_training_set, shared_latents
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.method.schedule import StepReport
 from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes

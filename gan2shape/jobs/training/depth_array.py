@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 
 from gan2shape.jobs.files import TEMPORARY, write_whole
-from gan2shape.jobs.gan_data import Pixels, dataset, rows_left_out, to_images
 from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.jobs.inputs.images import ImageError
 from gan2shape.jobs.inputs.scan import scan
+from gan2shape.jobs.training.image_array import Pixels, dataset, rows_left_out, to_images
 from gan2shape.pipeline.training.trainer import Batch
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig
