@@ -210,7 +210,7 @@ def gan_sample(
       gan2shape gan sample heads64 --out samples.png --seeds 0:64 --truncation 0.7
       gan2shape gan sample heads64 --out between.png --seeds 0:9 --interpolate 8
     """
-    from gan2shape.jobs.gan_show import draw
+    from gan2shape.jobs.gan.samples import draw
 
     draw(weights, out, seeds, truncation, interpolate, columns)
     click.echo(str(out))
@@ -228,7 +228,7 @@ def gan_convert(weights: str, target: Path, half: bool) -> None:
       gan2shape gan convert faces.pt faces.safetensors
       gan2shape gan convert my-gan/gan.safetensors small.safetensors --half
     """
-    from gan2shape.jobs.gan_show import convert
+    from gan2shape.jobs.gan.samples import convert
 
     convert(weights, target, half)
     click.echo(str(target))
@@ -260,7 +260,7 @@ def gan_score(
       gan2shape gan score heads64 heads/
       gan2shape gan score faces.pt photos/ --inception inception-2015-12-05.pt
     """
-    from gan2shape.jobs.gan_score import score, score_table
+    from gan2shape.jobs.gan.score import score, score_table
 
     def note(text: str) -> None:
         click.echo(text, err=True)
@@ -307,7 +307,7 @@ def gan_turn(
     Example:
       gan2shape gan turn heads64 --networks networks.safetensors --out turns.png
     """
-    from gan2shape.jobs.gan_turn import turn, turning_rows
+    from gan2shape.jobs.gan.turn import turn, turning_rows
 
     def note(text: str) -> None:
         click.echo(text, err=True)
@@ -326,6 +326,6 @@ def gan_info(weights: str) -> None:
     Example:
       gan2shape gan info heads64
     """
-    from gan2shape.jobs.gan_show import describe
+    from gan2shape.jobs.gan.samples import describe
 
     print_rows(describe(weights))

@@ -58,7 +58,7 @@ def heads(
         raise click.UsageError("Give either --seeds A:B, or --count N and --split NAME.")
     if seeds is None and (count is None or split is None):
         raise click.UsageError("--count and --split go together.")
-    from gan2shape.jobs.synth import parse_seeds, split_seeds, write_heads
+    from gan2shape.jobs.synthetic import parse_seeds, split_seeds, write_heads
 
     wanted = parse_seeds(seeds) if seeds is not None else split_seeds(split, count)  # type: ignore[arg-type]
     console = terminal()

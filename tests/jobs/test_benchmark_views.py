@@ -28,7 +28,7 @@ from gan2shape.jobs.benchmark_views.rotation import rotation
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, SCORES, Views, read_views
 from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.run import store
-from gan2shape.jobs.synth import write_heads
+from gan2shape.jobs.synthetic import write_heads
 from gan2shape.pipeline.evaluation.identity import IdentityTraining
 from gan2shape.pipeline.networks.trained import Pretrained, pretrained_bytes
 from gan2shape.pipeline.scene.camera import rotation_matrix

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from gan2shape.jobs.gan_score import score, score_table
+from gan2shape.jobs.gan.score import score, score_table
 from gan2shape.jobs.training.gan_quality import PART
 from gan2shape.jobs.training.image_array import dataset, others, subset
 from gan2shape.pipeline.stylegan2 import Gan, Generator, load_gan, save_gan

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-import gan2shape.jobs.gan_turn as gan_turn
+import gan2shape.jobs.gan.turn as gan_turn
 from gan2shape.cli import main
-from gan2shape.jobs.gan_show import draw
-from gan2shape.jobs.gan_turn import turn
+from gan2shape.jobs.gan.samples import draw
+from gan2shape.jobs.gan.turn import turn
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.networks.trained import Pretrained, pretrained_bytes
 from gan2shape.pipeline.scene.camera import Camera

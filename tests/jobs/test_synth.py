@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
-from gan2shape.jobs.synth import DataSetError, contact_sheet, parse_seeds, write_heads
+from gan2shape.jobs.synthetic import DataSetError, contact_sheet, parse_seeds, write_heads
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.metrics import erode

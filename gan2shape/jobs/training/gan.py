@@ -25,7 +25,7 @@ from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import only_process, storage_error
-from gan2shape.jobs.gan_show import GRID, write_grid, write_weights
+from gan2shape.jobs.gan.samples import GRID, write_grid, write_weights
 from gan2shape.jobs.training.gan_quality import PART, RealImages
 from gan2shape.jobs.training.gan_request import Request, check_settings, resume_key, write_settings
 from gan2shape.jobs.training.image_array import Pixels, dataset, subset, to_images

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.gan_show import write_grid
+from gan2shape.jobs.gan.samples import write_grid
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.reconstruct import shapes_of
 from gan2shape.pipeline.scene.camera import Camera

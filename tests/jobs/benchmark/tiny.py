@@ -17,7 +17,7 @@ from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, Outcome
 from gan2shape.jobs.run.status import run_status
-from gan2shape.jobs.synth import description
+from gan2shape.jobs.synthetic import description
 from gan2shape.schemas.benchmark import Recipe, load_recipe
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan2shape.jobs.files import TEMPORARY, write_whole
-from gan2shape.jobs.synth import parse_seeds
+from gan2shape.jobs.synthetic import parse_seeds
 from gan2shape.pipeline.stylegan2.checkpoint import (
     CheckpointError,
     Gan,

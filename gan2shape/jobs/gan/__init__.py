@@ -1,0 +1,1 @@
+"""Look at StyleGAN2s, score and convert them."""
