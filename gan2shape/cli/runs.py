@@ -247,7 +247,7 @@ def _finish(run: Run, outcome: Outcome) -> None:
 
 
 def _report(runs: list[Path], out: Path | None) -> None:
-    from gan2shape.jobs.report import write_report
+    from gan2shape.jobs.report.report import write_report
 
     path, table = write_report(runs, out)
     terminal().print(table)

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from gan2shape.jobs import charts, pictures
-from gan2shape.jobs.comparison import notes, table_rows
 from gan2shape.jobs.inputs.scan import scan
-from gan2shape.jobs.page import page as page_of
-from gan2shape.jobs.report import write_report
+from gan2shape.jobs.report import charts
+from gan2shape.jobs.report import gallery as pictures
+from gan2shape.jobs.report.comparison import notes, table_rows
+from gan2shape.jobs.report.page import page as page_of
+from gan2shape.jobs.report.report import write_report
+from gan2shape.jobs.report.summary import summarise
 from gan2shape.jobs.run import store
-from gan2shape.jobs.summary import summarise
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.metrics import depth_metrics

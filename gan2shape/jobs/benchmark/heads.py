@@ -20,8 +20,8 @@ from gan2shape.jobs.benchmark.plan import KEY_SHOWN, HeadSet
 from gan2shape.jobs.files import TEMPORARY, write_whole
 from gan2shape.jobs.inputs.images import ImageError
 from gan2shape.jobs.inputs.scan import scan
+from gan2shape.jobs.report.reference_rows import average_depth
 from gan2shape.jobs.synthetic import description, write_heads
-from gan2shape.jobs.trivial import average_depth
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig
 

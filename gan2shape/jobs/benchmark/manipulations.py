@@ -26,8 +26,8 @@ from gan2shape.jobs.benchmark_views.heads import FEWEST, TooFewHeadsError
 from gan2shape.jobs.benchmark_views.identity import FULL
 from gan2shape.jobs.benchmark_views.scoring import result_files
 from gan2shape.jobs.benchmark_views.table import ALL, METHODS, Views, read_views
-from gan2shape.jobs.page import environment
-from gan2shape.jobs.pictures import data_uri
+from gan2shape.jobs.report.gallery import data_uri
+from gan2shape.jobs.report.page import environment
 from gan2shape.jobs.run import store
 from gan2shape.schemas.packaged import NETWORKS_FILE, asset_path
 

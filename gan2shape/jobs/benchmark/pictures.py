@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.benchmark.scores import Results, RowScores
-from gan2shape.jobs.pictures import (
+from gan2shape.jobs.report.gallery import (
     TURN_DEGREES,
     clay,
     clay_look,
@@ -21,8 +21,8 @@ from gan2shape.jobs.pictures import (
     shape_pictures,
     thumbnail,
 )
+from gan2shape.jobs.report.reference_rows import TRUTH_BATCH, truths
 from gan2shape.jobs.run import store
-from gan2shape.jobs.trivial import TRUTH_BATCH, truths
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.metrics import ErrorMap
 from gan2shape.pipeline.scene.pictures import normal_picture

@@ -24,9 +24,9 @@ from gan2shape.jobs.benchmark.methods import AVERAGE, CONSTANT, METHODS, Method
 from gan2shape.jobs.benchmark.record import Bench
 from gan2shape.jobs.benchmark.trainings import read_record
 from gan2shape.jobs.files import write_whole
+from gan2shape.jobs.report.reference_rows import DEPTH_SCORES, plane_scores
+from gan2shape.jobs.report.summary import STAGES
 from gan2shape.jobs.run import store
-from gan2shape.jobs.summary import STAGES
-from gan2shape.jobs.trivial import DEPTH_SCORES, plane_scores
 from gan2shape.pipeline.evaluation.reference_depths import constant_depth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.errors import UserError

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gan2shape.jobs import charts
 from gan2shape.jobs.inputs.scan import IMAGE_FOLDERS
-from gan2shape.jobs.page import environment
+from gan2shape.jobs.report import charts
+from gan2shape.jobs.report.page import environment
 from gan2shape.pipeline.training.priors import Priors
 
 Values = npt.NDArray[np.float64]

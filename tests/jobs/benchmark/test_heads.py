@@ -20,7 +20,7 @@ from gan2shape.jobs.benchmark.heads import (
     read_average,
 )
 from gan2shape.jobs.benchmark.plan import HeadSet
-from gan2shape.jobs.trivial import truths
+from gan2shape.jobs.report.reference_rows import truths
 from gan2shape.pipeline.evaluation.reference_depths import MeanDepth
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig

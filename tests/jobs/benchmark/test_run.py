@@ -24,9 +24,9 @@ from gan2shape.jobs.benchmark.report import write_benchmark
 from gan2shape.jobs.benchmark.run import benchmark
 from gan2shape.jobs.benchmark.scores import read_results
 from gan2shape.jobs.benchmark.sections import Experiment, Section
+from gan2shape.jobs.report.summary import summarise
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.start import Execution
-from gan2shape.jobs.summary import summarise
 from gan2shape.jobs.training.networks import train as train_baseline
 from gan2shape.schemas.errors import UserError
 from tests.jobs.benchmark import tiny

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gan2shape.jobs import charts, pictures
-from gan2shape.jobs.comparison import (
+from gan2shape.jobs.report import charts
+from gan2shape.jobs.report import gallery as pictures
+from gan2shape.jobs.report.comparison import (
     RELIEF_RANGE,
     SIDE_FACTOR,
     any_truth,
@@ -24,8 +25,8 @@ from gan2shape.jobs.comparison import (
     table_rows,
     title,
 )
+from gan2shape.jobs.report.summary import AXES, STAGES, STEPS, RunSummary, manifest_rows
 from gan2shape.jobs.run.store import RunRecord, Weights
-from gan2shape.jobs.summary import AXES, STAGES, STEPS, RunSummary, manifest_rows
 
 SHOWN_FAILURES = 100
 SHOWN_THUMBNAILS = 24
@@ -40,7 +41,7 @@ STAGE_NAMES = {
 def environment() -> Environment:
     """Where the templates of pages are."""
     found = Environment(
-        loader=PackageLoader("gan2shape.jobs"),
+        loader=PackageLoader("gan2shape.jobs.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

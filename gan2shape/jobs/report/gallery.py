@@ -17,8 +17,8 @@ from torch import Tensor
 
 from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.jobs.inputs.images import ImageError, load_image
+from gan2shape.jobs.report.summary import RunSummary, manifest_rows
 from gan2shape.jobs.run import store
-from gan2shape.jobs.summary import RunSummary, manifest_rows
 from gan2shape.pipeline.extensions.input_colours import painted_albedo
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth

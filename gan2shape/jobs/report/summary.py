@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan2shape.jobs.inputs.images import ImageError
+from gan2shape.jobs.report.reference_rows import TRUTH_BATCH, average_depth, plane_scores
 from gan2shape.jobs.run import store
-from gan2shape.jobs.trivial import TRUTH_BATCH, average_depth, plane_scores
 from gan2shape.pipeline.evaluation.reference_depths import constant_depth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.results import FAILED

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gan2shape.jobs.summary import Method, RunSummary, Spread
+from gan2shape.jobs.report.summary import Method, RunSummary, Spread
 
 SIDE_FACTOR = 100.0
 """Tables print SIDE times 100."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from gan2shape.jobs import pictures
-from gan2shape.jobs.comparison import TABLE_SCORES, count, digits, spread_view, table_rows
 from gan2shape.jobs.files import storage_error, write_whole
-from gan2shape.jobs.page import page
-from gan2shape.jobs.summary import RunSummary, summarise
-from gan2shape.jobs.tables import comma_separated, markdown
+from gan2shape.jobs.report import gallery as pictures
+from gan2shape.jobs.report.comparison import TABLE_SCORES, count, digits, spread_view, table_rows
+from gan2shape.jobs.report.page import page
+from gan2shape.jobs.report.summary import RunSummary, summarise
+from gan2shape.jobs.report.tables import comma_separated, markdown
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> tuple[Path, Table]:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from gan2shape.jobs.comparison import (
+from gan2shape.jobs.report.comparison import (
     any_truth,
     count,
     memory_text,
@@ -17,7 +17,7 @@ from gan2shape.jobs.comparison import (
     table_rows,
     title,
 )
-from gan2shape.jobs.summary import RunSummary
+from gan2shape.jobs.report.summary import RunSummary
 
 
 def markdown(summaries: Sequence[RunSummary]) -> str:
