@@ -252,7 +252,7 @@ def finetune_command(
 
 
 def _train_baseline(settings: dict[str, Any], **options: Any) -> None:
-    from gan2shape.jobs.steps_display import steps_display
+    from gan2shape.jobs.progress.steps_display import steps_display
     from gan2shape.jobs.training.networks import request, train
 
     same = ("images", "batch", "decay", "mirror", "seed", "precision")

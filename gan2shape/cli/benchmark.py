@@ -112,9 +112,9 @@ def benchmark_heads(
     from gan2shape.jobs.benchmark.methods import METHODS, parse_rows
     from gan2shape.jobs.benchmark.plan import Request
     from gan2shape.jobs.benchmark.run import benchmark as make
-    from gan2shape.jobs.display import progress_display, sentences
+    from gan2shape.jobs.progress.run_display import progress_display, sentences
+    from gan2shape.jobs.progress.steps_display import side_display, steps_display
     from gan2shape.jobs.run.start import Execution
-    from gan2shape.jobs.steps_display import side_display, steps_display
     from gan2shape.schemas.benchmark import FULL, QUICK, packaged_recipe
 
     request = Request(

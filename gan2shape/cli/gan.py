@@ -145,7 +145,7 @@ def gan_train(
       gan2shape gan train photos/ --size 64 --out my-gan
       gan2shape gan train heads/ --init heads64 --images 50000 --ema 4000 --out finer
     """
-    from gan2shape.jobs.gan_display import training_display
+    from gan2shape.jobs.progress.gan_display import training_display
     from gan2shape.jobs.training.gan import train
     from gan2shape.jobs.training.gan_request import architecture, request
 

@@ -85,7 +85,7 @@ def priors(
     Example:
       gan2shape priors photos/ --gan my-gan/gan.safetensors --out my-priors
     """
-    from gan2shape.jobs.steps_display import steps_display
+    from gan2shape.jobs.progress.steps_display import steps_display
     from gan2shape.jobs.training.priors import Request
     from gan2shape.jobs.training.priors import priors as estimate
     from gan2shape.jobs.training.processes import plan_processes, tune_allocator
@@ -178,7 +178,7 @@ def pretrain(
       gan2shape pretrain photos/ --gan my-gan/gan.safetensors --out my-networks
       gan2shape pretrain heads/ --gan heads64 --priors priors.yaml --out networks
     """
-    from gan2shape.jobs.steps_display import steps_display
+    from gan2shape.jobs.progress.steps_display import steps_display
     from gan2shape.jobs.training.joint import Request
     from gan2shape.jobs.training.joint import pretrain as train
     from gan2shape.jobs.training.processes import plan_processes, tune_allocator

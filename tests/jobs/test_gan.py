@@ -17,7 +17,7 @@ from safetensors import safe_open
 import gan2shape.jobs.training.image_array as gan_data
 from gan2shape.cli import INTERRUPTED, main
 from gan2shape.jobs.gan.samples import convert, describe, draw
-from gan2shape.jobs.gan_display import judgement, line
+from gan2shape.jobs.progress.gan_display import judgement, line
 from gan2shape.jobs.training.gan import LOG, Status, train
 from gan2shape.jobs.training.gan_quality import RealImages
 from gan2shape.jobs.training.gan_request import Request, architecture

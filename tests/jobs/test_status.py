@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from gan2shape.jobs.display import duration, progress_display, status_table, summary
+from gan2shape.jobs.progress.run_display import duration, progress_display, status_table, summary
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard_progress import (
     STALE_SECONDS,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from gan2shape.jobs.progress.steps_display import Note, Show, ShowMany
 from gan2shape.jobs.run.status import RunStatus
-from gan2shape.jobs.steps_display import Note, Show, ShowMany
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from gan2shape.jobs.benchmark.plan import Training
 from gan2shape.jobs.benchmark.trainings import is_trained, train
 from gan2shape.jobs.cluster.local import local_client
+from gan2shape.jobs.progress.steps_display import INVERSION, Note, Show, ShowMany
 from gan2shape.jobs.run.start import Execution
-from gan2shape.jobs.steps_display import INVERSION, Note, Show, ShowMany
 from gan2shape.schemas.errors import UserError
 
 if TYPE_CHECKING:

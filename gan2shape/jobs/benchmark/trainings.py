@@ -16,9 +16,9 @@ from typing import Any
 
 from gan2shape.jobs.benchmark.plan import Training
 from gan2shape.jobs.files import write_whole
+from gan2shape.jobs.progress.steps_display import Note, Show
 from gan2shape.jobs.run.start import Execution
 from gan2shape.jobs.run.store import Weights
-from gan2shape.jobs.steps_display import Note, Show
 from gan2shape.jobs.training import joint as pretrain
 from gan2shape.jobs.training import networks as baselines
 from gan2shape.jobs.training.processes import plan_processes, tune_allocator

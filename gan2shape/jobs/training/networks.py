@@ -29,7 +29,7 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
 from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.inputs.scan import scan
-from gan2shape.jobs.steps_display import Note, Show
+from gan2shape.jobs.progress.steps_display import Note, Show
 from gan2shape.jobs.training.depth_array import Examples, true_dataset
 from gan2shape.jobs.training.image_array import dataset, subset
 from gan2shape.jobs.training.loop import Means, Pace, Stop, append_row, trim_rows

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from gan2shape.jobs.display import PLAIN_SECONDS, duration, sentences
+from gan2shape.jobs.progress.run_display import PLAIN_SECONDS, duration, sentences
 
 Show = Callable[[str, int, int], None]
 """Called with (what is being done, how much of it is done, how much it is)."""

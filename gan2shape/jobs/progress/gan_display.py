@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from gan2shape.jobs.display import PLAIN_SECONDS, duration, sentences
+from gan2shape.jobs.progress.run_display import PLAIN_SECONDS, duration, sentences
 from gan2shape.jobs.training.gan import Status
 
 Show = Callable[[Status], None]
