@@ -108,10 +108,10 @@ def benchmark_heads(
       gan2shape benchmark heads --out look --quick
       gan2shape benchmark heads --out tuning --split val --rows 6,9,10 --cache cache
     """
-    from gan2shape.jobs.benchmark.display import Display
-    from gan2shape.jobs.benchmark.methods import METHODS, parse_rows
-    from gan2shape.jobs.benchmark.plan import Request
-    from gan2shape.jobs.benchmark.run import benchmark as make
+    from gan2shape.benchmark.display import Display
+    from gan2shape.benchmark.methods import METHODS, parse_rows
+    from gan2shape.benchmark.plan import Request
+    from gan2shape.benchmark.run import benchmark as make
     from gan2shape.jobs.progress.run_display import progress_display, sentences
     from gan2shape.jobs.progress.steps_display import side_display, steps_display
     from gan2shape.jobs.run.start import Execution
@@ -151,6 +151,6 @@ def benchmark_report(directory: Path) -> None:
     Example:
       gan2shape benchmark report benchmark
     """
-    from gan2shape.jobs.benchmark.report import write_benchmark
+    from gan2shape.benchmark.report import write_benchmark
 
     click.echo(str(write_benchmark(directory)))

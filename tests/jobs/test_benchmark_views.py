@@ -16,16 +16,17 @@ import torch
 from PIL import Image
 
 import gan2shape.pipeline.evaluation.gan_turning as turning
-from gan2shape.jobs.benchmark import experiments, manipulations
-from gan2shape.jobs.benchmark.plan import HeadSet
-from gan2shape.jobs.benchmark.record import Bench, Record
-from gan2shape.jobs.benchmark_views import heads as heads_module
-from gan2shape.jobs.benchmark_views import identity as identities
-from gan2shape.jobs.benchmark_views import scoring, tools
-from gan2shape.jobs.benchmark_views.identity import IdentityBudget, load_identity
-from gan2shape.jobs.benchmark_views.relighting import relighting
-from gan2shape.jobs.benchmark_views.rotation import rotation
-from gan2shape.jobs.benchmark_views.table import ALL, METHODS, SCORES, Views, read_views
+from gan2shape.benchmark import experiments
+from gan2shape.benchmark.manipulation import heads as heads_module
+from gan2shape.benchmark.manipulation import identity as identities
+from gan2shape.benchmark.manipulation import parts as manipulations
+from gan2shape.benchmark.manipulation import scoring, tools
+from gan2shape.benchmark.manipulation.identity import IdentityBudget, load_identity
+from gan2shape.benchmark.manipulation.relighting import relighting
+from gan2shape.benchmark.manipulation.rotation import rotation
+from gan2shape.benchmark.manipulation.table import ALL, METHODS, SCORES, Views, read_views
+from gan2shape.benchmark.plan import HeadSet
+from gan2shape.benchmark.record import Bench, Record
 from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.run import store
 from gan2shape.jobs.synthetic import write_heads

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-import gan2shape.jobs.benchmark.heads as heads_module
-from gan2shape.jobs.benchmark.heads import (
+import gan2shape.benchmark.heads as heads_module
+from gan2shape.benchmark.heads import (
     average_file,
     entries,
     is_complete,
@@ -19,7 +19,7 @@ from gan2shape.jobs.benchmark.heads import (
     make_heads,
     read_average,
 )
-from gan2shape.jobs.benchmark.plan import HeadSet
+from gan2shape.benchmark.plan import HeadSet
 from gan2shape.jobs.report.reference_rows import truths
 from gan2shape.pipeline.evaluation.reference_depths import MeanDepth
 from gan2shape.schemas.errors import UserError

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import gan2shape.jobs.benchmark.plan as plan_module
-from gan2shape.jobs.benchmark.methods import METHODS, TRAININGS, paper_ratio, parse_rows
-from gan2shape.jobs.benchmark.plan import HeadSet, Plan, Request, Training, make_plan
+import gan2shape.benchmark.plan as plan_module
+from gan2shape.benchmark.methods import METHODS, TRAININGS, paper_ratio, parse_rows
+from gan2shape.benchmark.plan import HeadSet, Plan, Request, Training, make_plan
 from gan2shape.jobs.run.store import Weights
 from gan2shape.pipeline.networks.trained import Pretrained
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan

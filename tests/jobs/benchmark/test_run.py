@@ -15,15 +15,15 @@ import pytest
 import torch
 from markupsafe import Markup
 
+from gan2shape.benchmark import experiments, heads, rows, run, trainings
+from gan2shape.benchmark.manipulation.parts import ROTATION, experiment
+from gan2shape.benchmark.plan import Request
+from gan2shape.benchmark.record import Bench, open_bench
+from gan2shape.benchmark.report import write_benchmark
+from gan2shape.benchmark.run import benchmark
+from gan2shape.benchmark.scores import read_results
+from gan2shape.benchmark.sections import Experiment, Section
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.benchmark import experiments, heads, rows, run, trainings
-from gan2shape.jobs.benchmark.manipulations import ROTATION, experiment
-from gan2shape.jobs.benchmark.plan import Request
-from gan2shape.jobs.benchmark.record import Bench, open_bench
-from gan2shape.jobs.benchmark.report import write_benchmark
-from gan2shape.jobs.benchmark.run import benchmark
-from gan2shape.jobs.benchmark.scores import read_results
-from gan2shape.jobs.benchmark.sections import Experiment, Section
 from gan2shape.jobs.report.summary import summarise
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.start import Execution

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gan2shape.jobs.benchmark import side_by_side
-from gan2shape.jobs.benchmark.plan import Plan, Request, Training, make_plan
-from gan2shape.jobs.benchmark.side_by_side import train_all
-from gan2shape.jobs.benchmark.trainings import is_trained, networks_file, read_record
+from gan2shape.benchmark import side_by_side
+from gan2shape.benchmark.plan import Plan, Request, Training, make_plan
+from gan2shape.benchmark.side_by_side import train_all
+from gan2shape.benchmark.trainings import is_trained, networks_file, read_record
 from gan2shape.jobs.run.start import Execution
 from gan2shape.pipeline.perceptual import inversion
 from gan2shape.schemas.errors import UserError

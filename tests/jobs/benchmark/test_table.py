@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gan2shape.jobs.benchmark.checks import all_checks
-from gan2shape.jobs.benchmark.methods import METHODS
-from gan2shape.jobs.benchmark.page import line_view, markdown, notes
-from gan2shape.jobs.benchmark.plan import HeadSet
-from gan2shape.jobs.benchmark.record import Bench, Record
-from gan2shape.jobs.benchmark.scores import Results, RowScores, write_scores, write_table
-from gan2shape.jobs.benchmark.sections import Section
-from gan2shape.jobs.benchmark.table import (
+from gan2shape.benchmark.checks import all_checks
+from gan2shape.benchmark.methods import METHODS
+from gan2shape.benchmark.page import line_view, markdown, notes
+from gan2shape.benchmark.plan import HeadSet
+from gan2shape.benchmark.record import Bench, Record
+from gan2shape.benchmark.scores import Results, RowScores, write_scores, write_table
+from gan2shape.benchmark.sections import Section
+from gan2shape.benchmark.table import (
     Estimate,
     Figures,
     Line,

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.benchmark_views.heads import Subjects
-from gan2shape.jobs.benchmark_views.identity import Identity, IdentityBudget, load_identity
-from gan2shape.jobs.benchmark_views.picture import SHOWN, write_picture
-from gan2shape.jobs.benchmark_views.table import (
+from gan2shape.benchmark.manipulation.heads import Subjects
+from gan2shape.benchmark.manipulation.identity import Identity, IdentityBudget, load_identity
+from gan2shape.benchmark.manipulation.picture import SHOWN, write_picture
+from gan2shape.benchmark.manipulation.table import (
     METHODS,
     Views,
     read_views,
     score_table,
     write_views,
 )
-from gan2shape.jobs.benchmark_views.tools import Show, Tools
+from gan2shape.benchmark.manipulation.tools import Show, Tools
 from gan2shape.pipeline.evaluation.identity import distance, embed
 from gan2shape.pipeline.evaluation.similarity import l1, ssim
 from gan2shape.pipeline.perceptual.lpips import Lpips

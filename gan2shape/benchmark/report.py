@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan2shape.jobs.benchmark import experiments
-from gan2shape.jobs.benchmark.checks import all_checks
-from gan2shape.jobs.benchmark.page import markdown, page
-from gan2shape.jobs.benchmark.record import open_bench
-from gan2shape.jobs.benchmark.scores import read_results, write_scores, write_table
-from gan2shape.jobs.benchmark.table import as_table, comma_separated, table_lines
+from gan2shape.benchmark import experiments
+from gan2shape.benchmark.checks import all_checks
+from gan2shape.benchmark.page import markdown, page
+from gan2shape.benchmark.record import open_bench
+from gan2shape.benchmark.scores import read_results, write_scores, write_table
+from gan2shape.benchmark.table import as_table, comma_separated, table_lines
 from gan2shape.jobs.files import storage_error, write_whole
 
 PAGE = "index.html"

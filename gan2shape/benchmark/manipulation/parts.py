@@ -15,17 +15,17 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from gan2shape.jobs.benchmark.display import Display
-from gan2shape.jobs.benchmark.methods import BY_NUMBER
-from gan2shape.jobs.benchmark.methods import METHODS as ROWS
-from gan2shape.jobs.benchmark.record import Bench
-from gan2shape.jobs.benchmark.rows import is_made
-from gan2shape.jobs.benchmark.sections import Experiment, Section
-from gan2shape.jobs.benchmark_views import relighting, rotation
-from gan2shape.jobs.benchmark_views.heads import FEWEST, TooFewHeadsError
-from gan2shape.jobs.benchmark_views.identity import FULL
-from gan2shape.jobs.benchmark_views.scoring import result_files
-from gan2shape.jobs.benchmark_views.table import ALL, METHODS, Views, read_views
+from gan2shape.benchmark.display import Display
+from gan2shape.benchmark.manipulation import relighting, rotation
+from gan2shape.benchmark.manipulation.heads import FEWEST, TooFewHeadsError
+from gan2shape.benchmark.manipulation.identity import FULL
+from gan2shape.benchmark.manipulation.scoring import result_files
+from gan2shape.benchmark.manipulation.table import ALL, METHODS, Views, read_views
+from gan2shape.benchmark.methods import BY_NUMBER
+from gan2shape.benchmark.methods import METHODS as ROWS
+from gan2shape.benchmark.record import Bench
+from gan2shape.benchmark.rows import is_made
+from gan2shape.benchmark.sections import Experiment, Section
 from gan2shape.jobs.report.gallery import data_uri
 from gan2shape.jobs.report.page import environment
 from gan2shape.jobs.run import store

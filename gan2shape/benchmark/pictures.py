@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.benchmark.scores import Results, RowScores
+from gan2shape.benchmark.scores import Results, RowScores
 from gan2shape.jobs.report.gallery import (
     TURN_DEGREES,
     clay,

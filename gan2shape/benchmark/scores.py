@@ -13,16 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from gan2shape.jobs.benchmark.heads import (
-    average_file,
-    entries,
-    is_complete,
-    read_average,
-    usable,
-)
-from gan2shape.jobs.benchmark.methods import AVERAGE, CONSTANT, METHODS, Method
-from gan2shape.jobs.benchmark.record import Bench
-from gan2shape.jobs.benchmark.trainings import read_record
+from gan2shape.benchmark.heads import average_file, entries, is_complete, read_average, usable
+from gan2shape.benchmark.methods import AVERAGE, CONSTANT, METHODS, Method
+from gan2shape.benchmark.record import Bench
+from gan2shape.benchmark.trainings import read_record
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.report.reference_rows import DEPTH_SCORES, plane_scores
 from gan2shape.jobs.report.summary import STAGES

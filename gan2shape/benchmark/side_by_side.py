@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan2shape.jobs.benchmark.plan import Training
-from gan2shape.jobs.benchmark.trainings import is_trained, train
+from gan2shape.benchmark.plan import Training
+from gan2shape.benchmark.trainings import is_trained, train
 from gan2shape.jobs.cluster.local import local_client
 from gan2shape.jobs.progress.steps_display import INVERSION, Note, Show, ShowMany
 from gan2shape.jobs.run.start import Execution

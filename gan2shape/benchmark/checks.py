@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gan2shape.jobs.benchmark.methods import BY_NUMBER, paper_ratio
-from gan2shape.jobs.benchmark.table import SCORES, Line
+from gan2shape.benchmark.methods import BY_NUMBER, paper_ratio
+from gan2shape.benchmark.table import SCORES, Line
 
 CLOSE = 0.10
 """Share of the paper's ratio by which row 4 may be above it: a yardstick must not be weak."""

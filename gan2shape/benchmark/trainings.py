@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gan2shape.jobs.benchmark.plan import Training
+from gan2shape.benchmark.plan import Training
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.progress.steps_display import Note, Show
 from gan2shape.jobs.run.start import Execution

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.benchmark_views.heads import Subjects
-from gan2shape.jobs.benchmark_views.identity import FULL, IdentityBudget
-from gan2shape.jobs.benchmark_views.scoring import Experiment, run_experiment
-from gan2shape.jobs.benchmark_views.table import Views
-from gan2shape.jobs.benchmark_views.tools import Show, Tools, load_tools
+from gan2shape.benchmark.manipulation.heads import Subjects
+from gan2shape.benchmark.manipulation.identity import FULL, IdentityBudget
+from gan2shape.benchmark.manipulation.scoring import Experiment, run_experiment
+from gan2shape.benchmark.manipulation.table import Views
+from gan2shape.benchmark.manipulation.tools import Show, Tools, load_tools
 from gan2shape.pipeline.evaluation.gan_turning import yaw_direction
 from gan2shape.pipeline.evaluation.picture_edits import moved_latents, turned_card
 from gan2shape.pipeline.scene.pictures import coverage, turn

@@ -5,8 +5,8 @@ To add one, write a module that makes an `Experiment`, and name it in `EXPERIMEN
 
 from __future__ import annotations
 
-from gan2shape.jobs.benchmark.manipulations import RELIGHTING, ROTATION, experiment
-from gan2shape.jobs.benchmark.sections import Experiment
+from gan2shape.benchmark.manipulation.parts import RELIGHTING, ROTATION, experiment
+from gan2shape.benchmark.sections import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (experiment(ROTATION), experiment(RELIGHTING))
 """In the order that they are made and shown in."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gan2shape.jobs.benchmark import pictures
-from gan2shape.jobs.benchmark.checks import Check
-from gan2shape.jobs.benchmark.methods import Method, paper_ratio
-from gan2shape.jobs.benchmark.scores import Results, RowScores
-from gan2shape.jobs.benchmark.sections import Section
-from gan2shape.jobs.benchmark.table import SCORES, Estimate, Line
+from gan2shape.benchmark import pictures
+from gan2shape.benchmark.checks import Check
+from gan2shape.benchmark.methods import Method, paper_ratio
+from gan2shape.benchmark.scores import Results, RowScores
+from gan2shape.benchmark.sections import Section
+from gan2shape.benchmark.table import SCORES, Estimate, Line
 from gan2shape.jobs.progress.run_display import duration
 from gan2shape.jobs.report import charts
 from gan2shape.jobs.report.comparison import SIDE_FACTOR, seconds_text

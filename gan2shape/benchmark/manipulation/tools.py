@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan2shape.jobs.benchmark_views.heads import RunHeads, Subjects
+from gan2shape.benchmark.manipulation.heads import RunHeads, Subjects
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.run import store
 from gan2shape.pipeline.method.projection import Projector

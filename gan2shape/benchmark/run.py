@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gan2shape.jobs.benchmark import experiments
-from gan2shape.jobs.benchmark.display import Display
-from gan2shape.jobs.benchmark.heads import average_file, make_average, make_heads
-from gan2shape.jobs.benchmark.plan import HeadSet, Plan, Request, Row, Training, make_plan
-from gan2shape.jobs.benchmark.record import Bench, add_row, begin, open_bench
-from gan2shape.jobs.benchmark.report import write_benchmark
-from gan2shape.jobs.benchmark.rows import is_made, make_row
-from gan2shape.jobs.benchmark.sections import Experiment
-from gan2shape.jobs.benchmark.side_by_side import train_all
-from gan2shape.jobs.benchmark.trainings import networks_path
+from gan2shape.benchmark import experiments
+from gan2shape.benchmark.display import Display
+from gan2shape.benchmark.heads import average_file, make_average, make_heads
+from gan2shape.benchmark.plan import HeadSet, Plan, Request, Row, Training, make_plan
+from gan2shape.benchmark.record import Bench, add_row, begin, open_bench
+from gan2shape.benchmark.report import write_benchmark
+from gan2shape.benchmark.rows import is_made, make_row
+from gan2shape.benchmark.sections import Experiment
+from gan2shape.benchmark.side_by_side import train_all
+from gan2shape.benchmark.trainings import networks_path
 from gan2shape.jobs.files import only_process, storage_error
 from gan2shape.jobs.run.start import Execution
 from gan2shape.schemas.errors import UserError

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gan2shape.jobs.benchmark.methods import (
+from gan2shape.benchmark.methods import (
     AVERAGE,
     BY_NUMBER,
     CONSTANT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gan2shape.jobs.benchmark.plan import Row
+from gan2shape.benchmark.plan import Row
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.start import Execution, Request, check_weights, execute, prepare
 from gan2shape.jobs.run.status import RunStatus

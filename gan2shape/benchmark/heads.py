@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from gan2shape.jobs.benchmark.plan import KEY_SHOWN, HeadSet
+from gan2shape.benchmark.plan import KEY_SHOWN, HeadSet
 from gan2shape.jobs.files import TEMPORARY, write_whole
 from gan2shape.jobs.inputs.images import ImageError
 from gan2shape.jobs.inputs.scan import scan

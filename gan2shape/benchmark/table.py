@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import bootstrap
 
-from gan2shape.jobs.benchmark.methods import CONSTANT, Method, paper_ratio
-from gan2shape.jobs.benchmark.scores import Results, RowScores, column
+from gan2shape.benchmark.methods import CONSTANT, Method, paper_ratio
+from gan2shape.benchmark.scores import Results, RowScores, column
 
 Values = npt.NDArray[np.float64]
 

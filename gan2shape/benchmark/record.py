@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from gan2shape.jobs.benchmark.plan import HeadSet, Plan, Row, Training
+from gan2shape.benchmark.plan import HeadSet, Plan, Row, Training
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.run.store import Weights
 from gan2shape.schemas.errors import UserError
