@@ -93,7 +93,7 @@ format: $(DEV)
 
 # The renderer against pytorch3d, whose wheel needs another torch: an environment of its own.
 test-pytorch3d: $(PYTORCH3D)
-	$(VENV)-pytorch3d/bin/python -m pytest tests/pipeline/test_render_pytorch3d.py $(PYTEST_ARGS)
+	$(VENV)-pytorch3d/bin/python -m pytest tests/pipeline/scene/test_render_pytorch3d.py $(PYTEST_ARGS)
 
 install: $(RUNTIME)
 	@:

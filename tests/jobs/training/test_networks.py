@@ -36,7 +36,7 @@ from gan2shape.schemas.network_training import baseline_config
 from gan2shape.schemas.settings import CameraConfig, ConfigError, load_config
 from tests.networks import lpips_weights, tiny_networks
 
-HEADS = Path(__file__).parents[2] / "examples" / "heads64"
+HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 Command = Callable[..., tuple[int, str]]
 
 

@@ -20,7 +20,7 @@ from gan2shape.jobs.run.status import run_status
 from gan2shape.jobs.synthetic import description
 from gan2shape.schemas.benchmark import Recipe, load_recipe
 
-HEADS = Path(__file__).parents[3] / "examples" / "heads64"
+HEADS = Path(__file__).parents[2] / "examples" / "heads64"
 CPU = Execution("cpu", 1, 1)
 
 _BASELINE: dict[str, Any] = {

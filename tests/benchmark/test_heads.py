@@ -24,7 +24,7 @@ from gan2shape.jobs.report.reference_rows import truths
 from gan2shape.pipeline.evaluation.reference_depths import MeanDepth
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig
-from tests.jobs.benchmark import tiny
+from tests.benchmark import tiny
 
 FIVE = HeadSet("test", 5, 64)
 

@@ -23,7 +23,7 @@ from gan2shape.jobs.training.priors_page import LIGHT, VIEW, read_truth
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import load_config
 
-HEADS = Path(__file__).parents[2] / "examples" / "heads64"
+HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 SETTINGS: dict[str, Any] = {
     "ellipsoid.iterations": 2,
     "networks.width": 8,

@@ -25,7 +25,7 @@ from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 from gan2shape.schemas.settings import load_config
 
-HEADS = Path(__file__).parents[2] / "examples" / "heads64"
+HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 CYCLE = {"step1": 2, "step2": 2, "views": 1, "step3": 2}
 SETTINGS: dict[str, Any] = {
     "ellipsoid.iterations": 2,

@@ -29,7 +29,7 @@ from gan2shape.jobs.run import store
 from gan2shape.jobs.run.start import Execution
 from gan2shape.jobs.training.networks import train as train_baseline
 from gan2shape.schemas.errors import UserError
-from tests.jobs.benchmark import tiny
+from tests.benchmark import tiny
 from tests.networks import lpips_weights
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from gan2shape.pipeline.perceptual.feature_distance import feature_distance
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan, ops
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 CHECKPOINT = DATA / "heads64-generator.pt"
 SAMPLES = DATA / "heads64-samples.png"
 CHANNELS = {4: 6, 8: 5, 16: 4, 32: 3, 64: 3}

@@ -41,7 +41,7 @@ from gan2shape.pipeline.synthetic.model import HeadModel, load_head_model
 from gan2shape.pipeline.synthetic.variations import Studio
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import load_config
-from tests.jobs.benchmark.tiny import quiet
+from tests.benchmark.tiny import quiet
 from tests.networks import lpips_weights, tiny_networks
 
 SIZE, STYLE = 32, 8

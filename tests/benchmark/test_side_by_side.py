@@ -17,7 +17,7 @@ from gan2shape.benchmark.trainings import is_trained, networks_file, read_record
 from gan2shape.jobs.run.start import Execution
 from gan2shape.pipeline.perceptual import inversion
 from gan2shape.schemas.errors import UserError
-from tests.jobs.benchmark import tiny
+from tests.benchmark import tiny
 
 TWO = Execution("cpu", 2, 1)
 

@@ -17,7 +17,7 @@ from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.benchmark import load_recipe, packaged_recipe
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import ConfigError, RunConfig
-from tests.jobs.benchmark import tiny
+from tests.benchmark import tiny
 from tests.networks import tiny_networks
 
 
