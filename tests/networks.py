@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
-from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
+from gan2shape.pipeline.networks.trained import TrainedNetworks, parameters_of
 from gan2shape.pipeline.perceptual.lpips import Lpips
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import CameraConfig, LatentConfig, NetworkConfig
 
 
-def tiny_networks(gan_sha256: str, style_dim: int, size: int, seed: int = 0) -> Pretrained:
+def tiny_networks(gan_sha256: str, style_dim: int, size: int, seed: int = 0) -> TrainedNetworks:
     """Networks for a GAN; always the same for a seed."""
     camera, options = CameraConfig(size=size), NetworkConfig(width=8)
     with torch.random.fork_rng(devices=[]):
@@ -19,7 +19,7 @@ def tiny_networks(gan_sha256: str, style_dim: int, size: int, seed: int = 0) -> 
         networks = ShapeNetworks(Camera.from_config(camera), options)
         encoder = OffsetEncoder(size, options, style_dim)
     parameters = parameters_of(networks, encoder)
-    return Pretrained(parameters, options, camera, style_dim, gan_sha256, LatentConfig())
+    return TrainedNetworks(parameters, options, camera, style_dim, gan_sha256, LatentConfig())
 
 
 def lpips_weights() -> dict[str, torch.Tensor]:

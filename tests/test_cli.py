@@ -16,7 +16,7 @@ import yaml
 
 from gan2shape.cli import INTERRUPTED, cli, main
 from gan2shape.jobs.run.store import open_run
-from gan2shape.pipeline.networks.trained import pretrained_bytes
+from gan2shape.pipeline.networks.trained import networks_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 from tests.jobs import standin
@@ -137,7 +137,7 @@ def test_a_run_from_networks_and_priors(command, monkeypatch, tmp_path):
     gan = load_gan("heads64")
     networks, priors = tmp_path / "networks.safetensors", tmp_path / "priors.yaml"
     pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, gan.generator.size)
-    networks.write_bytes(pretrained_bytes(pretrained))
+    networks.write_bytes(networks_bytes(pretrained))
     priors.write_text("view_prior: {mean: [0.1, 0, 0, 0, 0, 0]}")
     monkeypatch.setattr("gan2shape.cli.runs._execute", lambda run, execution: None)
     options = ["--gan", "heads64", "--preset", "heads64-forward", "--out", tmp_path / "run"]

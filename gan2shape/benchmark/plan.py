@@ -22,7 +22,7 @@ from gan2shape.benchmark.methods import (
 )
 from gan2shape.jobs.run.start import weights_path
 from gan2shape.jobs.run.store import Weights
-from gan2shape.pipeline.networks.trained import check_pretrained, load_pretrained
+from gan2shape.pipeline.networks.trained import check_networks, load_networks
 from gan2shape.pipeline.perceptual.lpips import load_lpips
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.synthetic.parameters import RECIPE_VERSION
@@ -254,8 +254,8 @@ def _packaged(name: str, gan: Gan, config: RunConfig) -> Weights:
             f"No {name} networks come with this installation; leave out --packaged, or give "
             "--no-packaged with --quick, to train them."
         )
-    networks = load_pretrained(name)
-    check_pretrained(networks, gan, config.model_copy(update={"networks": networks.networks}))
+    networks = load_networks(name)
+    check_networks(networks, gan, config.model_copy(update={"networks": networks.networks}))
     return Weights(name, networks.sha256)
 
 

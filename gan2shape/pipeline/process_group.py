@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 
-class Peers:
+class ProcessGroup:
     """The group of `count` processes that this one is number `rank` of; alone it does nothing.
 
     With a count above 1, torch.distributed must have been initialised, and every process must make
@@ -49,7 +49,7 @@ class Peers:
             distributed.barrier()
 
 
-ALONE = Peers()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from gan2shape.pipeline.method.schedule import (
     make_schedule,
     run_schedule,
 )
-from gan2shape.pipeline.networks.trained import Pretrained
+from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, masked_l1
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
@@ -62,7 +62,7 @@ def reconstruct(
     config: RunConfig,
     *,
     lpips: PerceptualLoss | None = None,
-    pretrained: Pretrained | None = None,
+    pretrained: TrainedNetworks | None = None,
     state: dict[str, Any] | None = None,
     on_progress: OnProgress | None = None,
     on_checkpoint: Callable[[dict[str, Any]], None] | None = None,

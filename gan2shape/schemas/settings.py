@@ -131,27 +131,27 @@ class Cycle(Settings):
 
     step1: Count = 0
     step2: Count = 0
-    views: Count = 0
+    view_iterations: Count = 0
     """Iterations between steps 2 and 3 that teach the view network by how much projected samples
     are turned from their input, which is known. Not in the paper (0)."""
     step3: Count = 0
-    background: float = Field(default=1.0, ge=0, le=1)
+    background_weight: float = Field(default=1.0, ge=0, le=1)
     """Weight in step 3 of pixels of a plain background (`mask: background`), the object's being 1.
     The paper's is 1: the background tells where the outline is. Once that is known it does harm,
     since shading explains dark pixels beside the outline by slopes; 0 leaves it out."""
-    looks: Count = 0
+    single_image_passes: Count = 0
     """How often, at the end, all networks are fitted to each input alone, by the losses of
     finetuning, and so are their teachers' if they have had any; depth then learns the mean of what
     all of them see in inputs and mirrored inputs. A cycle that has nothing else needs neither
     latents nor projected samples. Not in the paper (0)."""
-    relief: float = Field(default=1.0, gt=0)
+    relief_factor: float = Field(default=1.0, gt=0)
     """How deep looks make shapes on average, beside what the networks find at the start: those of a
     category may all be too shallow, or too deep, by as much."""
 
     @property
     def projects(self) -> bool:
         """Whether it goes by the GAN's images."""
-        return any((self.step1, self.step2, self.views, self.step3))
+        return any((self.step1, self.step2, self.view_iterations, self.step3))
 
 
 class LatentConfig(Settings):
@@ -191,7 +191,7 @@ class OptimizationConfig(Settings):
     where it is seen there, or its mirror image is. The network's is blurred and close to the
     average, and projected samples made from it show other people. Mirror images count where step 3
     is symmetric."""
-    calibration: Count = 0
+    turn_calibration_iterations: Count = 0
     """Iterations that teach a copy of the view network the known views of renderings. It then
     tells how far projected samples follow turns about each axis, in comparison with the yaw, and
     they count as turned so far. Not in the paper (0)."""

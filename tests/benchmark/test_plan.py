@@ -12,7 +12,7 @@ import gan2shape.benchmark.plan as plan_module
 from gan2shape.benchmark.methods import METHODS, TRAININGS, paper_ratio, parse_rows
 from gan2shape.benchmark.plan import HeadSet, Plan, Request, Training, make_plan
 from gan2shape.jobs.run.store import Weights
-from gan2shape.pipeline.networks.trained import Pretrained
+from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.benchmark import load_recipe, packaged_recipe
 from gan2shape.schemas.errors import UserError
@@ -142,10 +142,10 @@ def test_packaged_networks_start_three_rows(monkeypatch: pytest.MonkeyPatch) -> 
     networks = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
     digests = {"heads64": "5" * 64, "heads64-pretrained": "6" * 64}
 
-    def load(name: str) -> Pretrained:
+    def load(name: str) -> TrainedNetworks:
         return replace(networks, sha256=digests[name], source=name)
 
-    monkeypatch.setattr(plan_module, "load_pretrained", load)
+    monkeypatch.setattr(plan_module, "load_networks", load)
     made = plan(packaged=True)
     starts = {row.method.number: row.start for row in made.rows}
     pretrained = Weights("heads64-pretrained", "6" * 64)
@@ -153,7 +153,9 @@ def test_packaged_networks_start_three_rows(monkeypatch: pytest.MonkeyPatch) -> 
     assert starts[10] == Weights("heads64", "5" * 64)
     trained = [n for n, start in starts.items() if isinstance(start, Training)]
     assert trained == [1, 4, 5, 7, 8]
-    assert "row 9 Pretrained networks, one forward pass: heads64-forward from packaged" in str(made)
+    assert "row 9 Pretrained networks, one forward pass: heads64-forward from packaged" in str(
+        made
+    )
     networks = replace(networks, gan_sha256="0" * 64)
     with pytest.raises(UserError, match="were trained with another GAN"):
         plan(packaged=True)

@@ -35,7 +35,7 @@ _STEPS: dict[str, Any] = {
     "optimization.images_per_batch": 2,
     "optimization.projected_samples": 2,
     "optimization.collapse_ratio": 0.0,
-    "optimization.calibration": 2,
+    "optimization.turn_calibration_iterations": 2,
     "inversion.iterations": 2,
     "precision": "float32",
 }
@@ -58,7 +58,7 @@ RECIPE: dict[str, Any] = {
     "forward": {"preset": "heads64-forward", "set": {"precision": "float32"}},
     "tune": {
         "preset": "heads64-tune",
-        "set": {"optimization.cycles": [{"looks": 2}], "precision": "float32"},
+        "set": {"optimization.cycles": [{"single_image_passes": 2}], "precision": "float32"},
     },
     "refine": {"preset": "heads64-refine", "set": _STEPS},
 }

@@ -22,7 +22,7 @@ from PIL import Image
 
 from gan2shape.jobs.inputs.latents import load_latents
 from gan2shape.jobs.run.engine import Engine
-from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
 from gan2shape.schemas.settings import RunConfig, load_config
 from tests.networks import tiny_networks
 
@@ -123,7 +123,7 @@ def make_engine() -> Engine:
     return Engine(
         load_gan=load_gan,
         load_lpips=lambda path: None,
-        load_networks=load_pretrained,
+        load_networks=load_networks,
         load_latents=load_latents,
         invert=invert,
         targets=lambda ids, images, masks, latents: SimpleNamespace(
@@ -217,5 +217,5 @@ def write_networks(folder: Path, **changes: Any) -> str:
     """A networks file for the weights that `write_weights` writes, or another with `changes`."""
     networks = tiny_networks(hashlib.sha256(b"weights").hexdigest(), LATENT, SIZE)
     path = folder / "networks.safetensors"
-    path.write_bytes(pretrained_bytes(replace(networks, **changes)))
+    path.write_bytes(networks_bytes(replace(networks, **changes)))
     return str(path)

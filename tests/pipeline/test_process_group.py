@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
-from gan2shape.pipeline.process_group import ALONE, Peers
+from gan2shape.pipeline.process_group import SINGLE_PROCESS, ProcessGroup
 
 COUNT = 2
 
@@ -35,27 +35,27 @@ def _work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=COUNT)
-    peers, network = Peers(rank, COUNT), _network(rank)
-    peers.share(network)
+    process_group, network = ProcessGroup(rank, COUNT), _network(rank)
+    process_group.share(network)
     shared = [parameter.detach().clone() for parameter in network.parameters()]
     _loss(network, rank).backward()
     unused = nn.Parameter(torch.ones(1))  # without a gradient, as of a network that a step holds
-    peers.average([*network.parameters(), unused])
+    process_group.average([*network.parameters(), unused])
     cpu = torch.device("cpu")
     found = {
         "shared": shared,
         "gradients": [parameter.grad for parameter in network.parameters()],
         "unused": unused.grad,
-        "worst": [peers.worst(verdict, cpu) for verdict in (rank, 1 - rank, 0, -rank)],
+        "worst": [process_group.worst(verdict, cpu) for verdict in (rank, 1 - rank, 0, -rank)],
     }
     torch.save(found, f"{folder}/{rank}.pt")
-    peers.meet()
+    process_group.meet()
     distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder: Path = tmp_path_factory.mktemp("peers")
+    folder: Path = tmp_path_factory.mktemp("process_group")
     multiprocessing.spawn(_work, (str(folder),), nprocs=COUNT)
     return [torch.load(folder / f"{rank}.pt") for rank in range(COUNT)]
 
@@ -89,10 +89,10 @@ def test_alone_nothing_changes_and_nobody_is_asked() -> None:
     network = _network(3)
     _loss(network, 0).backward()
     before = [(p.detach().clone(), p.grad.clone()) for p in network.parameters()]  # type: ignore[union-attr]
-    ALONE.share(network)
-    ALONE.average(network.parameters())
-    ALONE.meet()
-    assert ALONE.worst(2, torch.device("cpu")) == 2
+    SINGLE_PROCESS.share(network)
+    SINGLE_PROCESS.average(network.parameters())
+    SINGLE_PROCESS.meet()
+    assert SINGLE_PROCESS.worst(2, torch.device("cpu")) == 2
     for parameter, (value, gradient) in zip(network.parameters(), before, strict=True):
         assert torch.equal(parameter, value)
         assert parameter.grad is not None

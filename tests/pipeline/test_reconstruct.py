@@ -127,10 +127,14 @@ def test_the_order_of_the_images_does_not_seed_the_group(gan: Gan, targets: Targ
         {"mask": "given"},
         {"optimization": {"symmetry_step1": "always", "symmetry_step3": "never"}},
         {"optimization": {"view_weight": 0.1}},
-        {"optimization": {"cycles": [{"step1": 1, "step2": 1, "views": 2, "step3": 1}]}},
+        {"optimization": {"cycles": [{"step1": 1, "step2": 1, "view_iterations": 2, "step3": 1}]}},
         {"optimization": {"decay": 1.0}},
         {"optimization": {"perceptual_share": 0.5}},
-        {"optimization": {"cycles": [{"step1": 2, "step2": 2, "step3": 2, "background": 0}]}},
+        {
+            "optimization": {
+                "cycles": [{"step1": 2, "step2": 2, "step3": 2, "background_weight": 0}]
+            }
+        },
     ],
     ids=[
         *("unregularized", "absolute", "masked", "asymmetric", "turns", "views", "decay"),

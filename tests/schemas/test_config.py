@@ -46,7 +46,10 @@ def test_overrides_reach_nested_settings_and_change_the_digest() -> None:
         ({"optimization.batch": 0}, "optimization.batch"),
         ({"shard_size": 6, "group_size": 4}, "multiple of"),
         ({"seed.low": 1}, "single value, as in seed=VALUE"),
-        ({"optimization.cycles.looks": 1}, "a list, given as a whole, as in optimization.cycles=V"),
+        (
+            {"optimization.cycles.single_image_passes": 1},
+            "a list, given as a whole, as in optimization.cycles=V",
+        ),
         ({"camera.size": 100}, "power of two"),
     ],
 )

@@ -21,7 +21,7 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.run import store
 from gan2shape.pipeline.method.projection import Projector
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.networks.trained import PretrainedError, check_gan, load_pretrained
+from gan2shape.pipeline.networks.trained import NetworksError, check_gan, load_networks
 from gan2shape.pipeline.perceptual.inversion import invert
 from gan2shape.pipeline.perceptual.lpips import Lpips, load_lpips
 from gan2shape.pipeline.scene.camera import Camera
@@ -75,7 +75,7 @@ class Tools:
             try:
                 vectors = torch.stack([direction.vector for direction in find()])
             except ValueError as error:
-                raise PretrainedError(
+                raise NetworksError(
                     f"The networks see the same {name} in all samples of {self.gan.source}; give "
                     "networks that were trained on its category."
                 ) from error
@@ -125,16 +125,16 @@ def load_tools(
             f"{run_path} was made with another GAN than {gan}; give the one that its run.yaml "
             "names."
         )
-    pretrained = load_pretrained(networks)
+    pretrained = load_networks(networks)
     check_gan(pretrained, weights)
     encoder, config = pretrained.offset_encoder(), run.record.config
     if encoder is None or pretrained.latent is None:
-        raise PretrainedError(
+        raise NetworksError(
             f"The networks {networks} have no offset encoder; give some that 'gan2shape pretrain' "
             "trained."
         )
     if pretrained.camera != config.camera or weights.generator.size != config.camera.size:
-        raise PretrainedError(
+        raise NetworksError(
             f"The networks {networks}, the GAN {gan} and {run_path} are for images of different "
             "sizes or cameras; give networks and a GAN like the run's."
         )

@@ -1,1 +1,1 @@
-"""Look at StyleGAN2s, score and convert them."""
+"""Prediction at StyleGAN2s, score and convert them."""

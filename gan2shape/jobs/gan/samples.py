@@ -1,4 +1,4 @@
-"""Look at a StyleGAN2 and carry it from one file format to another."""
+"""Prediction at a StyleGAN2 and carry it from one file format to another."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from gan2shape.pipeline.evaluation.gan_turning import (
     rows,
     yaw_direction,
 )
-from gan2shape.pipeline.networks.trained import PretrainedError, load_pretrained
+from gan2shape.pipeline.networks.trained import NetworksError, load_networks
 from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError, load_gan
 
 
@@ -47,9 +47,9 @@ def turn(
         raise CheckpointError(f"{out} should be a .png file in an existing folder; change --out.")
     on = "cuda" if visible_gpus(device) else "cpu"
     generator = load_gan(weights, require_discriminator=False).to(on).generator
-    shape = load_pretrained(networks).shape_networks().to(on)
+    shape = load_networks(networks).shape_networks().to(on)
     if shape.camera.size != generator.size:
-        raise PretrainedError(
+        raise NetworksError(
             f"{networks} holds networks for {shape.camera.size} px images, but {weights} draws "
             f"{generator.size} px; give networks of that size with --networks."
         )
@@ -57,7 +57,7 @@ def turn(
     try:
         direction = yaw_direction(generator, shape, LABELLED)
     except ValueError as error:
-        raise PretrainedError(
+        raise NetworksError(
             f"The view network of {networks} sees the same yaw in all samples of {weights}; give "
             "networks that were trained on its category."
         ) from error

@@ -35,7 +35,7 @@ class Engine:
 def default_engine() -> Engine:
     """The real pipeline."""
     from gan2shape.jobs.inputs.latents import load_latents
-    from gan2shape.pipeline.networks.trained import load_pretrained
+    from gan2shape.pipeline.networks.trained import load_networks
     from gan2shape.pipeline.perceptual.inversion import invert
     from gan2shape.pipeline.perceptual.lpips import load_lpips
     from gan2shape.pipeline.reconstruct import Targets, iterations_total, reconstruct
@@ -44,7 +44,7 @@ def default_engine() -> Engine:
     return Engine(
         load_gan=load_gan,
         load_lpips=load_lpips,
-        load_networks=load_pretrained,
+        load_networks=load_networks,
         load_latents=load_latents,
         invert=invert,
         targets=Targets,

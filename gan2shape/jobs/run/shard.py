@@ -25,7 +25,7 @@ from gan2shape.jobs.inputs.images import ImageError
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.engine import Engine, default_engine
 from gan2shape.jobs.run.plan import ShardPlan
-from gan2shape.jobs.run.shard_image import Item, given_latents, load_item, metrics_row
+from gan2shape.jobs.run.shard_image import ShardImage, given_latents, load_shard_image, metrics_row
 from gan2shape.jobs.run.shard_progress import Reporter
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
@@ -159,11 +159,11 @@ def _run_shard(path: Path, shard: int, device: Device, engine: Engine) -> ShardO
     return ShardOutcome(shard, plan.count, sum(1 for item in items if item.error))
 
 
-def _load(rows: list[dict[str, Any]], config: RunConfig) -> list[Item]:
+def _load(rows: list[dict[str, Any]], config: RunConfig) -> list[ShardImage]:
     """Read the shard's images, several at a time where each takes a round trip."""
     remote = any("://" in row["uri"] for row in rows)
     with ThreadPoolExecutor(READERS if remote else 1) as readers:
-        return list(readers.map(load_item, rows, range(len(rows)), repeat(config)))
+        return list(readers.map(load_shard_image, rows, range(len(rows)), repeat(config)))
 
 
 def choose_device(device: Device) -> torch.device:
@@ -195,14 +195,14 @@ def _work(plan: ShardPlan, record: store.RunRecord, engine: Engine, inverted: in
     )
 
 
-def _without_latents(items: list[Item], config: RunConfig) -> list[Item]:
+def _without_latents(items: list[ShardImage], config: RunConfig) -> list[ShardImage]:
     """Images whose latents must be found, if the settings need any."""
     if not config.needs_latents:
         return []
     return [item for item in items if item.error is None and item.latent is None]
 
 
-def _invert(task: Task, items: list[Item]) -> list[Item]:
+def _invert(task: Task, items: list[ShardImage]) -> list[ShardImage]:
     """Find the latents of the images that came without one, or take them from the checkpoint."""
     wanted = _without_latents(items, task.config)
     if not wanted:
@@ -246,7 +246,7 @@ def _invert(task: Task, items: list[Item]) -> list[Item]:
     return result
 
 
-def _reconstruct(task: Task, number: int, group: list[Item]) -> dict[str, Any]:
+def _reconstruct(task: Task, number: int, group: list[ShardImage]) -> dict[str, Any]:
     """Shapes of one group as plain tensors, from its checkpoint where it has been finished."""
     ids = [item.id for item in group]
     finished = task.checkpoints.load(f"group-{number}")
@@ -300,7 +300,7 @@ def _reconstruct(task: Task, number: int, group: list[Item]) -> dict[str, Any]:
     return found
 
 
-def _collect(group: list[Item], found: dict[str, Any], arrays: Arrays) -> list[Item]:
+def _collect(group: list[ShardImage], found: dict[str, Any], arrays: Arrays) -> list[ShardImage]:
     """Put a group's shapes into the shard's arrays; the items come back with their outcome."""
     share = 1 / len(group)
     result = []
@@ -323,7 +323,7 @@ def _collect(group: list[Item], found: dict[str, Any], arrays: Arrays) -> list[I
     return result
 
 
-def _measure(task: Task, item: Item, arrays: Arrays) -> Item:
+def _measure(task: Task, item: ShardImage, arrays: Arrays) -> ShardImage:
     """Score the image against its ground truth, if any; a note where that is unusable."""
     if item.error is not None or not item.manifest["truth_uri"]:
         return item
@@ -339,7 +339,7 @@ def _measure(task: Task, item: Item, arrays: Arrays) -> Item:
     return replace(item, scores=scores, seconds=seconds)
 
 
-def _commit(task: Task, items: list[Item], arrays: Arrays) -> None:
+def _commit(task: Task, items: list[ShardImage], arrays: Arrays) -> None:
     shard, path = task.plan.index, task.run.path
     rows = [metrics_row(task.run, task.plan, item, task.device) for item in items]
     try:
@@ -352,7 +352,7 @@ def _commit(task: Task, items: list[Item], arrays: Arrays) -> None:
     task.checkpoints.clear()
 
 
-def _stack(items: list[Item], device: torch.device) -> tuple[Tensor, Tensor]:
+def _stack(items: list[ShardImage], device: torch.device) -> tuple[Tensor, Tensor]:
     """Images (N, 3, S, S) and masks (N, S, S) on the device."""
     images = torch.stack([item.pixels for item in items if item.pixels is not None])
     masks = torch.stack([item.mask for item in items if item.mask is not None])

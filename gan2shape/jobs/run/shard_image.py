@@ -23,7 +23,7 @@ from gan2shape.schemas.settings import RunConfig
 
 
 @dataclass(frozen=True)
-class Item:
+class ShardImage:
     """One image on its way through the shard; `error` ends it."""
 
     position: int
@@ -51,11 +51,11 @@ class Item:
         return str(self.manifest["image_id"])
 
 
-def load_item(row: dict[str, Any], position: int, config: RunConfig) -> Item:
+def load_shard_image(row: dict[str, Any], position: int, config: RunConfig) -> ShardImage:
     """Read one image and its mask; a problem becomes the item's error."""
     start = time.perf_counter()
     size = config.camera.size
-    item = Item(position, row)
+    item = ShardImage(position, row)
     try:
         image = load_image(row["uri"], size)
         mask = _mask(row, image.pixels, image.alpha, config)
@@ -90,7 +90,9 @@ def _mask(row: dict[str, Any], pixels: Any, alpha: Any, config: RunConfig) -> An
     return mask
 
 
-def given_latents(items: list[Item], plan: ShardPlan, run: store.Run, engine: Engine) -> list[Item]:
+def given_latents(
+    items: list[ShardImage], plan: ShardPlan, run: store.Run, engine: Engine
+) -> list[ShardImage]:
     """Fill in the latents that come with the images: the run's own copy, or a file per image."""
     size = run.record.latent_size
     shared = store.read_latents(run, plan)
@@ -112,7 +114,7 @@ def given_latents(items: list[Item], plan: ShardPlan, run: store.Run, engine: En
 
 
 def metrics_row(
-    run: store.Run, plan: ShardPlan, item: Item, device: torch.device
+    run: store.Run, plan: ShardPlan, item: ShardImage, device: torch.device
 ) -> dict[str, Any]:
     """The image's row in the results; columns that are not named here are null."""
     on_gpu = device.type == "cuda"

@@ -27,7 +27,7 @@ from gan2shape.jobs.run.engine import Engine, default_engine
 from gan2shape.jobs.run.shard import Device, run_shard
 from gan2shape.jobs.run.status import RunStatus, committed_shards, make_status, running_shards
 from gan2shape.jobs.run.submit import Finished, submit
-from gan2shape.pipeline.networks.trained import check_pretrained
+from gan2shape.pipeline.networks.trained import check_networks
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
@@ -51,7 +51,7 @@ class Request:
     latents: str | None = None
     lpips: Path | None = None
     networks: str | None = None
-    """Pretrained ones to start from: a file or a packaged name."""
+    """TrainedNetworks ones to start from: a file or a packaged name."""
     priors: str | None = None
     """Where the priors in `config` came from, for the record."""
     limit: int | None = None
@@ -128,7 +128,7 @@ def prepare(
     if request.networks is not None:
         pretrained = engine.load_networks(request.networks)
         config = config.model_copy(update={"networks": pretrained.networks})
-        check_pretrained(pretrained, gan, config)
+        check_networks(pretrained, gan, config)
         networks = store.Weights(weights_path(request.networks), pretrained.sha256)
     config = even_groups(config, len(found))
     if request.spread and execution.scheduler is None:

@@ -63,7 +63,7 @@ class RunRecord:
     latent_size: int
     manifest_sha256: str
     networks: Weights | None = None
-    """Pretrained ones that every group starts from."""
+    """TrainedNetworks ones that every group starts from."""
     inputs: dict[str, Any] = field(default_factory=dict)
     execution: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

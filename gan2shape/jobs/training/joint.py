@@ -30,9 +30,9 @@ from gan2shape.jobs.training.processes import in_processes
 from gan2shape.jobs.training.training_set import load_training_set, shared_latents
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.method.schedule import StepReport
-from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
 from gan2shape.pipeline.perceptual.lpips import load_lpips
-from gan2shape.pipeline.process_group import Peers
+from gan2shape.pipeline.process_group import ProcessGroup
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest, load_gan
 from gan2shape.pipeline.training import joint as pipeline
 from gan2shape.schemas.errors import UserError
@@ -112,7 +112,7 @@ def _prepare(request: Request) -> tuple[_Job, dict[str, Any]]:
             "use fewer with --processes."
         )
     gan = load_gan(request.gan)
-    initial = None if request.networks is None else load_pretrained(request.networks)
+    initial = None if request.networks is None else load_networks(request.networks)
     record = {
         "source": request.source,
         "images": len(found),
@@ -164,27 +164,29 @@ def _checkpoints(job: _Job, rank: int) -> Checkpoints:
     return Checkpoints(job.request.out / CHECKPOINTS / f"process-{rank}", job.key)
 
 
-def _train(job: _Job, peers: Peers, device: torch.device, show: Show, note: Note) -> None:
+def _train(
+    job: _Job, process_group: ProcessGroup, device: torch.device, show: Show, note: Note
+) -> None:
     """One process's part: its share of the images; process 0 writes what people see."""
     request, config = job.request, job.request.config
-    checkpoints = _checkpoints(job, peers.rank)
+    checkpoints = _checkpoints(job, process_group.rank)
     checkpoints.sweep()
     gan = load_gan(request.gan).to(device)
     lpips = None if request.lpips is None else load_lpips(request.lpips).to(device)
-    initial = None if request.networks is None else load_pretrained(request.networks)
-    mine = slice(peers.rank, None, peers.count)
+    initial = None if request.networks is None else load_networks(request.networks)
+    mine = slice(process_group.rank, None, process_group.count)
     given = None if job.latents is None else job.latents[mine]
     targets = load_training_set(
         job.rows[mine], gan, config, device, checkpoints, lpips, given, show, note
     )
-    states = _States(checkpoints, peers)
+    states = _States(checkpoints, process_group)
     state = states.last()
     _trim_log(request.out / LOG, state["steps"] if state else 0)
     if state:
         note(f"going on after {state['steps']} steps")
 
     def on_step(report: StepReport, group: Group) -> None:
-        if peers.rank == 0:
+        if process_group.rank == 0:
             _tell(request.out, report, group)
 
     networks = pipeline.pretrain(
@@ -193,36 +195,36 @@ def _train(job: _Job, peers: Peers, device: torch.device, show: Show, note: Note
         config,
         lpips=lpips,
         initial=initial,
-        peers=peers,
+        process_group=process_group,
         state=state,
         on_progress=show,
         on_step=on_step,
         on_checkpoint=states.save,
     )
-    if peers.rank == 0:
-        write_whole(request.out / NETWORKS, pretrained_bytes(networks))
+    if process_group.rank == 0:
+        write_whole(request.out / NETWORKS, networks_bytes(networks))
 
 
 class _States:
     """Checkpoints after every step, of which all processes have the same one in common."""
 
-    def __init__(self, checkpoints: Checkpoints, peers: Peers) -> None:
+    def __init__(self, checkpoints: Checkpoints, process_group: ProcessGroup) -> None:
         self.checkpoints = checkpoints
-        self.peers = peers
+        self.process_group = process_group
 
     def last(self) -> dict[str, Any] | None:
         """The latest state that every process has, or `None`."""
         steps = self._saved()
-        least = -self.peers.worst(-max(steps, default=0), torch.device("cpu"))
+        least = -self.process_group.worst(-max(steps, default=0), torch.device("cpu"))
         state = self.checkpoints.load(f"state-{least}") if least in steps else None
-        everywhere = not self.peers.worst(int(state is None), torch.device("cpu"))
+        everywhere = not self.process_group.worst(int(state is None), torch.device("cpu"))
         return state if everywhere else None
 
     def save(self, state: dict[str, Any]) -> None:
         """Save a state, and drop older ones once all processes have saved it."""
         older = self._saved()
         self.checkpoints.save(f"state-{state['steps']}", state)
-        self.peers.meet()
+        self.process_group.meet()
         for steps in older:
             if steps != state["steps"]:
                 self.checkpoints.drop(f"state-{steps}")
@@ -243,7 +245,7 @@ def _tell(out: Path, report: StepReport, group: Group) -> None:
         "failed_images": sum(reason is not None for reason in group.failures),
     }
     if report.ends_cycle:
-        write_whole(out / NETWORKS, pretrained_bytes(pipeline.trained(group)))
+        write_whole(out / NETWORKS, networks_bytes(pipeline.trained(group)))
         view = write_pictures(out / PICTURES / f"{_slug(report.name)}.png", group)
         view = view[view.isfinite().all(1)]  # failed images have none
         # A spread of predicted views below that of the sampled ones warns of too much relief.

@@ -36,10 +36,10 @@ from gan2shape.jobs.training.loop import Means, Pace, Stop, append_row, trim_row
 from gan2shape.jobs.training.pictures import SHOWN, write_sheet
 from gan2shape.jobs.training.processes import tune_allocator
 from gan2shape.pipeline.networks.trained import (
-    Pretrained,
+    TrainedNetworks,
     check_gan,
-    load_pretrained,
-    pretrained_bytes,
+    load_networks,
+    networks_bytes,
 )
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.perceptual.lpips import Lpips, load_lpips
@@ -100,11 +100,11 @@ def request(
     """Check the settings, choose the device, prepare this process for the work.
 
     `options` are the other fields of the request; `networks` among them decide the settings of the
-    same name and the camera. Raises `ConfigError`, `PretrainedError` or `ClusterError` (a GPU that
+    same name and the camera. Raises `ConfigError`, `NetworksError` or `ClusterError` (a GPU that
     is not there).
     """
     if options.get("networks"):
-        initial = load_pretrained(options["networks"])
+        initial = load_networks(options["networks"])
         settings |= {"networks": initial.networks, "camera": initial.camera}
     config = baseline_config(settings)
     on = "cuda" if visible_gpus(device) else "cpu"
@@ -135,7 +135,7 @@ def train(request: Request, show: Show, note: Note) -> Path:
 
 def _train(request: Request, show: Show, note: Note) -> None:
     out = request.out
-    teachers = [load_pretrained(name) for name in request.teachers]
+    teachers = [load_networks(name) for name in request.teachers]
     trainer, perceptual = _trainer(request, teachers)
     record: dict[str, Any] = {
         "source": request.source,
@@ -163,7 +163,7 @@ def _train(request: Request, show: Show, note: Note) -> None:
 
 
 def _trainer(
-    request: Request, teachers: Sequence[Pretrained]
+    request: Request, teachers: Sequence[TrainedNetworks]
 ) -> tuple[Trainer, dict[str, str] | None]:
     """The trainer, and whose features it compares images by."""
     config = request.config
@@ -178,7 +178,7 @@ def _trainer(
         about = {"network": "discriminator", "sha256": gan.sha256}
     if isinstance(config, FinetuneConfig):
         assert request.networks is not None
-        initial = load_pretrained(request.networks)
+        initial = load_networks(request.networks)
         if gan is not None:
             check_gan(initial, gan)
         distance = _distance(gan, lpips, config.feature_blocks)
@@ -250,7 +250,7 @@ def _judge(
     images = shown.images[:SHOWN].to(trainer.device)
 
     def judge() -> dict[str, float]:
-        look = trainer.look(images)
+        look = trainer.predict(images)
         name = f"{trainer.images:08d}.png"
         write_sheet(
             request.out / PICTURES / name,
@@ -297,7 +297,7 @@ def _loop(
         if not all(bool(torch.isfinite(p.half()).all()) for p in networks.parameters.values()):
             raise _diverged(trainer.images, out)
         checkpoints.save(STATE, trainer.state())
-        write_whole(out / NETWORKS, pretrained_bytes(networks))
+        write_whole(out / NETWORKS, networks_bytes(networks))
         saved = time.monotonic()
 
     with stop:

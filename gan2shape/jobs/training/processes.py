@@ -19,12 +19,12 @@ import torch
 from torch import distributed, multiprocessing
 
 from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
-from gan2shape.pipeline.process_group import Peers
+from gan2shape.pipeline.process_group import ProcessGroup
 from gan2shape.schemas.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 Work = Callable[..., None]
-"""work(job, peers, device, show, note)"""
+"""work(job, process_group, device, show, note)"""
 TIMEOUT = timedelta(hours=2)
 """How long a process waits for the others: they may invert more images, or slower."""
 GRACE, PARTING = 20.0, 10.0
@@ -72,7 +72,7 @@ def in_processes(
     """
     torch.set_num_threads(threads)
     if len(devices) == 1:
-        work(job, Peers(), torch.device(devices[0]), show, note)
+        work(job, ProcessGroup(), torch.device(devices[0]), show, note)
         return
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -158,6 +158,6 @@ def _together(
         backend, init_method=meeting, rank=rank, world_size=len(devices), timeout=TIMEOUT
     )
     try:
-        work(job, Peers(rank, len(devices)), device, show, note)
+        work(job, ProcessGroup(rank, len(devices)), device, show, note)
     finally:
         distributed.destroy_process_group()

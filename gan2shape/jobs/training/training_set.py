@@ -11,7 +11,7 @@ from torch import Tensor
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.inputs.latents import load_latents
 from gan2shape.jobs.inputs.scan import Scan
-from gan2shape.jobs.run.shard_image import Item, load_item
+from gan2shape.jobs.run.shard_image import ShardImage, load_shard_image
 from gan2shape.pipeline.method.group import Targets
 from gan2shape.pipeline.perceptual.inversion import invert
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
@@ -42,7 +42,7 @@ def load_training_set(
 
     Raises `UserError` when no image is left.
     """
-    loaded = [load_item(row, position, config) for position, row in enumerate(rows)]
+    loaded = [load_shard_image(row, position, config) for position, row in enumerate(rows)]
     items = [item for item in loaded if item.error is None]
     _tell([item.error for item in loaded if item.error], note)
     ids = [item.id for item in items]
@@ -96,7 +96,7 @@ def _offset(
     return lambda done, total: on_progress("inversion", start + size * done // max(total, 1), count)
 
 
-def _given(item: Item, gan: Gan) -> Tensor:
+def _given(item: ShardImage, gan: Gan) -> Tensor:
     return load_latents(item.manifest["latent_uri"], [item.id], gan.generator.style_dim)[0]
 
 

@@ -19,7 +19,7 @@ from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.render import Backend
 from gan2shape.pipeline.scene.shading import diffuse_shading, light_strengths
-from gan2shape.pipeline.scene.shape import Canonical
+from gan2shape.pipeline.scene.shape import Shape
 
 WINDOW = 3
 """Colours are averaged over so many points each way: eyes and brows a pixel out of place would
@@ -36,7 +36,7 @@ APART = ((0, 3), (3, 0), (0, 7), (7, 0), (5, 5), (5, -5), (0, 13), (13, 0), (9, 
 
 
 def colour_loss(
-    shapes: Canonical,
+    shapes: Shape,
     view: Tensor,
     light: Tensor,
     images: Tensor,

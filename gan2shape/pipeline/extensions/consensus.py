@@ -24,7 +24,7 @@ TINY = 1e-8
 
 
 @torch.no_grad()
-def mean_depth(
+def consensus_depth(
     opinions: Sequence[ShapeNetworks],
     images: Tensor,
     masks: Tensor,
@@ -57,9 +57,10 @@ def mean_depth(
     return torch.where(inside, level[0] + deeper[:, None, None] * mean, torch.nan)
 
 
-def disagreement(seen: Tensor, mean: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """How far depths (B, S, S), as seen in images, are from their `mean_depth`: weighted errors
-    (B,) of depth and normals, and those of normals alone in radians.
+def consensus_error(seen: Tensor, mean: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """How far depths (B, S, S), as seen in images, are from their `consensus_depth`.
+
+    Returns weighted errors (B,) of depth and normals, and those of normals alone in radians.
     """
     far, apart = depth_errors(seen, mean, camera)
     return DEPTH_WEIGHT * far + apart, apart

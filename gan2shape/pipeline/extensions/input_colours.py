@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from gan2shape.pipeline.scene.camera import Camera, project, rotation_matrix, transform, unproject
 from gan2shape.pipeline.scene.render import Backend, render_depth
-from gan2shape.pipeline.scene.shape import Canonical
+from gan2shape.pipeline.scene.shape import Shape
 from gan2shape.schemas.settings import RunConfig
 
 DARKEST = 0.05
@@ -32,7 +32,7 @@ PRIOR = 0.02
 
 @torch.no_grad()
 def paint(
-    shapes: Canonical,
+    shapes: Shape,
     view: Tensor,
     light: Tensor,
     images: Tensor,
@@ -41,7 +41,7 @@ def paint(
     renderer: Backend = "auto",
     *,
     symmetric: bool,
-) -> Canonical:
+) -> Shape:
     """Shapes with albedos corrected by what the inputs show of them.
 
     Every visible point's albedo is multiplied by input over rendering. A point that the input hides
@@ -64,7 +64,7 @@ def paint(
 
 
 def seen_on(
-    shapes: Canonical,
+    shapes: Shape,
     view: Tensor,
     maps: Tensor,
     masks: Tensor,
@@ -83,7 +83,7 @@ def seen_on(
 
 
 @torch.no_grad()
-def on_shapes(shapes: Canonical, view: Tensor, maps: Tensor, camera: Camera) -> Tensor:
+def on_shapes(shapes: Shape, view: Tensor, maps: Tensor, camera: Camera) -> Tensor:
     """What maps (B, C, S, S) of inputs hold at the points of their shapes, hidden ones too.
 
     (B, C, S, S) in the canonical frame; 0 at points outside of the input.
@@ -92,7 +92,7 @@ def on_shapes(shapes: Canonical, view: Tensor, maps: Tensor, camera: Camera) -> 
 
 
 def _seen_on(
-    shapes: Canonical,
+    shapes: Shape,
     view: Tensor,
     maps: Tensor,
     masks: Tensor,
@@ -113,9 +113,7 @@ def _seen_on(
     return found, weight
 
 
-def _sampled(
-    shapes: Canonical, view: Tensor, maps: Tensor, camera: Camera
-) -> tuple[Tensor, Tensor]:
+def _sampled(shapes: Shape, view: Tensor, maps: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """That, and how far away the points are in the views (B, 6), (B, 1, S, S)."""
     points = transform(unproject(shapes.depth, camera), view, camera)
     grid = project(points, camera) / (camera.size - 1) * 2 - 1
@@ -128,7 +126,7 @@ def painted_albedo(results: Mapping[str, Tensor], images: Tensor, config: RunCon
     Nothing is taken of an input (B, 3, S, S) from where the result's mask is empty.
     """
     camera, symmetric = Camera.from_config(config.camera), config.optimization.symmetric
-    shapes = Canonical.of(results["depth"], results["albedo"], camera)
+    shapes = Shape.of(results["depth"], results["albedo"], camera)
     view, light, mask = (results[name] for name in ("view", "light", "mask"))
     return paint(
         shapes, view, light, images, mask, camera, config.renderer, symmetric=symmetric

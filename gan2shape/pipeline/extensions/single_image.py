@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
+from gan2shape.pipeline.extensions.consensus import consensus_depth, consensus_error
 from gan2shape.pipeline.method.group import AT_ONCE, Group
 from gan2shape.pipeline.method.optimizer import adam, adam_of_shapes, countdown, update
 from gan2shape.pipeline.method.sampling import YAW
@@ -27,17 +27,17 @@ from gan2shape.pipeline.training.trainer import Batch
 from gan2shape.schemas.network_training import FinetuneConfig, single_image_settings
 from gan2shape.schemas.settings import RunConfig
 
-AGREEING = 60
+CONSENSUS_PASSES = 60
 """Looks at each input in which its mean shape is learnt."""
 
 
-def look_iterations(looks: int, images: int, config: RunConfig, teachers: int = 0) -> int:
+def single_image_iterations(looks: int, images: int, config: RunConfig, teachers: int = 0) -> int:
     """Iterations in which networks and teachers look at `images` `looks` times each, and agree."""
-    agreeing = _iterations(AGREEING, images, config) if looks else 0
+    agreeing = _iterations(CONSENSUS_PASSES, images, config) if looks else 0
     return (1 + teachers) * _iterations(looks, images, config) + agreeing
 
 
-def fit_inputs(group: Group, looks: int, relief: float, on_iteration: OnIteration) -> None:
+def fit_single_images(group: Group, looks: int, relief: float, on_iteration: OnIteration) -> None:
     """Fit depth, albedo, view and light to each input `looks` times by `SingleImages`' losses, then
     depth to the mean of what networks and teachers come to.
 
@@ -82,17 +82,17 @@ def _agree(group: Group, opinions: list[ShapeNetworks], on_iteration: OnIteratio
     """Fit depth, as it is seen in the inputs, to the mean of the opinions."""
     images, masks, config = group.targets.images, group.targets.masks, group.config
     means = [
-        mean_depth(opinions, *part, config.precision, config.renderer, mirrored=True)
+        consensus_depth(opinions, *part, config.precision, config.renderer, mirrored=True)
         for part in zip(images.split(AT_ONCE), masks.split(AT_ONCE), strict=True)
     ]
     mean, view = torch.cat(means), _found(group, group.networks.view, images)
     optimizer = adam(group, depth=group.networks.depth_net)
-    for _ in countdown(group, optimizer, _iterations(AGREEING, len(images), config)):
+    for _ in countdown(group, optimizer, _iterations(CONSENSUS_PASSES, len(images), config)):
         index = group.draw(min(config.optimization.batch, group.alive))
         with autocast(group.device, config.precision):
             depth = group.networks.depth(images[index])
         seen, _ = render_depth(depth, view[index], group.camera, config.renderer)
-        loss, _ = disagreement(seen, mean[index], group.camera)
+        loss, _ = consensus_error(seen, mean[index], group.camera)
         on_iteration(update(group, optimizer, index, loss))
 
 

@@ -42,7 +42,7 @@ def calibrate_turns(group: Group, iterations: int) -> None:
     samples = group.samples
     if samples is None:
         raise ValueError("there are no projected samples yet; step 2 collects them")
-    if group.peers.worst(int(not group.alive), group.device):
+    if group.process_group.worst(int(not group.alive), group.device):
         return
     estimate = Estimate(group)
     network = _taught(group, estimate, iterations)

@@ -11,11 +11,11 @@ import torch
 from torch import Generator, Tensor
 
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
-from gan2shape.pipeline.networks.trained import Pretrained, check_pretrained
+from gan2shape.pipeline.networks.trained import TrainedNetworks, check_networks
 from gan2shape.pipeline.perceptual.inversion import pictures
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.process_group import ALONE, Peers
+from gan2shape.pipeline.process_group import SINGLE_PROCESS, ProcessGroup
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
@@ -72,14 +72,14 @@ class Group:
     camera: Camera
     gan: Gan
     networks: ShapeNetworks
-    teachers: tuple[Pretrained, ...]
+    teachers: tuple[TrainedNetworks, ...]
     encoder: OffsetEncoder
     perceptual: PerceptualLoss
     features: PerceptualLoss
     random: Generator
     failures: list[str | None]
     samples: ProjectedSamples | None = None
-    peers: Peers = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
 
     @property
     def device(self) -> torch.device:
@@ -153,12 +153,12 @@ def new_group(
     gan: Gan,
     config: RunConfig,
     lpips: PerceptualLoss | None = None,
-    pretrained: Pretrained | None = None,
-    peers: Peers = ALONE,
+    pretrained: TrainedNetworks | None = None,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Group:
     """A group seeded by the run's seed and the images' ids, its networks pretrained or fresh.
 
-    Peers begin with equal networks.
+    ProcessGroup begin with equal networks.
 
     Raises:
         UserError: the sizes of images, masks, latents, GAN and pretrained networks do not fit each
@@ -200,14 +200,14 @@ def new_group(
         if pretrained is None:
             networks = ShapeNetworks(camera, config.networks)
         else:
-            check_pretrained(pretrained, gan, config)
+            check_networks(pretrained, gan, config)
             networks, encoder = pretrained.shape_networks(), pretrained.offset_encoder()
         if encoder is None:
             encoder = OffsetEncoder(size, config.networks, gan.generator.style_dim)
     features = discriminator_distance(gan.discriminator, config.optimization.feature_blocks)
     networks, encoder = networks.to(device), encoder.to(device)
-    peers.share(networks)
-    peers.share(encoder)
+    process_group.share(networks)
+    process_group.share(encoder)
     return Group(
         targets=targets,
         config=config,
@@ -220,7 +220,7 @@ def new_group(
         features=features,
         random=Generator(device=device).manual_seed(seed),
         failures=_unusable(targets),
-        peers=peers,
+        process_group=process_group,
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gan2shape.pipeline.method.group import Group
 
-_GO, _SKIP, _DONE = 0, 1, 2  # what an iteration comes to; the worst of all peers counts
+_GO, _SKIP, _DONE = 0, 1, 2  # what an iteration comes to; the worst of all processes counts
 
 
 class AllFailedError(Exception):
@@ -20,20 +20,20 @@ def update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: 
     """One optimiser step on the mean of per-image losses (B,), which is returned.
 
     A loss that is not finite ends its image; the step is left out, since gradients would carry
-    the damage to the other images of the group, and by all peers alike.
+    the damage to the other images of the group, and by all processes alike.
     """
     bad = index[~torch.isfinite(loss)].tolist()
     for image in bad:
         group.fail(image, "its loss is not finite")
     verdict = _DONE if not group.alive else _SKIP if bad else _GO
-    verdict = group.peers.worst(verdict, group.device)
+    verdict = group.process_group.worst(verdict, group.device)
     if verdict == _DONE:
         raise AllFailedError
     mean = loss.mean()
     if verdict == _GO:
         optimizer.zero_grad(set_to_none=True)
         mean.backward()
-        group.peers.average(p for part in optimizer.param_groups for p in part["params"])
+        group.process_group.average(p for part in optimizer.param_groups for p in part["params"])
         optimizer.step()
     return mean.detach()
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.extensions.single_image import fit_inputs, look_iterations
+from gan2shape.pipeline.extensions.single_image import fit_single_images, single_image_iterations
 from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Group, group_state, restore_group
@@ -49,7 +49,11 @@ def iterations_total(
 ) -> int:
     """Iterations of all steps together on a group of `images`, for progress bars."""
     cycles = sum(
-        c.step1 + c.step2 + c.views + c.step3 + look_iterations(c.looks, images, config, teachers)
+        c.step1
+        + c.step2
+        + c.view_iterations
+        + c.step3
+        + single_image_iterations(c.single_image_passes, images, config, teachers)
         for c in config.optimization.cycles
     )
     return cycles + (0 if pretrained else config.ellipsoid.iterations)
@@ -75,19 +79,19 @@ def cycle_steps(config: RunConfig, number: int, count: int) -> list[Step]:
     found = []
     if cycle.projects:
         albedo = partial(_albedo, iterations=cycle.step1, symmetric=flip1)
-        project = partial(_project, iterations=cycle.step2, objects=cycle.background < 1)
-        views = partial(_views, iterations=cycle.views)
+        project = partial(_project, iterations=cycle.step2, objects=cycle.background_weight < 1)
+        views = partial(_views, iterations=cycle.view_iterations)
         shape = partial(
-            _shape, iterations=cycle.step3, symmetric=flip3, background=cycle.background
+            _shape, iterations=cycle.step3, symmetric=flip3, background=cycle.background_weight
         )
         found += [
             Step(f"{label}, albedo", "step1", albedo),
             Step(f"{label}, projection", "step2", project),
-            *([Step(f"{label}, views", "views", views)] if cycle.views else []),
+            *([Step(f"{label}, views", "views", views)] if cycle.view_iterations else []),
             Step(f"{label}, shape", "step3", shape),
         ]
-    if cycle.looks:
-        inputs = partial(_inputs, looks=cycle.looks, relief=cycle.relief)
+    if cycle.single_image_passes:
+        inputs = partial(_inputs, looks=cycle.single_image_passes, relief=cycle.relief_factor)
         found.append(Step(f"{label}, inputs alone", "inputs", inputs))
     return [*found[:-1], *(replace(step, ends_cycle=True) for step in found[-1:])]
 
@@ -118,7 +122,7 @@ def run_schedule(
         clock = dict(state["seconds"])
         done_steps, done_iterations = state["steps"], state["iterations"]
     for number, step in enumerate(schedule[done_steps:], done_steps):
-        if group.peers.worst(int(not group.alive), group.device):
+        if group.process_group.worst(int(not group.alive), group.device):
             break
         losses: list[Tensor] = []
 
@@ -171,8 +175,8 @@ def _project(
 ) -> None:
     steps.fit_encoder(group, iterations, on_iteration)
     steps.collect_samples(group, objects)
-    if group.config.optimization.calibration:
-        calibrate_turns(group, group.config.optimization.calibration)
+    if group.config.optimization.turn_calibration_iterations:
+        calibrate_turns(group, group.config.optimization.turn_calibration_iterations)
 
 
 def _views(group: Group, on_iteration: steps.OnIteration, *, iterations: int) -> None:
@@ -192,7 +196,7 @@ def _shape(
 
 
 def _inputs(group: Group, on_iteration: steps.OnIteration, *, looks: int, relief: float) -> None:
-    fit_inputs(group, looks, relief, on_iteration)
+    fit_single_images(group, looks, relief, on_iteration)
 
 
 def _applies(when: When, cycle: int) -> bool:

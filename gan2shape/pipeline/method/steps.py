@@ -21,7 +21,7 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.geometry import smoothness
 from gan2shape.pipeline.scene.render import Rendering, warp
 from gan2shape.pipeline.scene.shading import diffuse_shading
-from gan2shape.pipeline.scene.shape import Canonical
+from gan2shape.pipeline.scene.shape import Shape
 
 OnIteration = Callable[[Tensor], None]
 """Called after every iteration with its mean loss (a detached scalar)."""
@@ -59,7 +59,7 @@ def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnI
             albedo = networks.albedo(images[index])
         loss = _reconstruction_loss(
             group,
-            Canonical(depth[index], normals[index], albedo),
+            Shape(depth[index], normals[index], albedo),
             held.view[index],
             held.light[index],
             images[index],
@@ -166,7 +166,7 @@ def fit_shape(
             depth, albedo = networks.depth(inputs), networks.albedo(inputs)
             view, light = networks.view(targets), networks.light(targets)
         depth.register_hook(limit_gradient)
-        shapes = Canonical.of(depth, albedo, group.camera)
+        shapes = Shape.of(depth, albedo, group.camera)
         copies = 1 + picks.shape[1]
         loss = _reconstruction_loss(
             group, shapes.repeat(copies), view, light, targets, masks, symmetric
@@ -206,7 +206,7 @@ def latent_offset(group: Group, images: Tensor, index: Tensor) -> Tensor:
     )
 
 
-def render(group: Group, shapes: Canonical, view: Tensor, light: Tensor) -> Rendering:
+def render(group: Group, shapes: Shape, view: Tensor, light: Tensor) -> Rendering:
     """Shade canonical shapes by their lights (B, 4) and warp them into their views (B, 6)."""
     return shapes.render(view, light, group.camera, group.config.renderer)
 
@@ -218,11 +218,11 @@ class Estimate:
     def __init__(self, group: Group) -> None:
         self.group = group
         with autocast(group.device, group.config.precision):
-            found = [group.networks.look(part) for part in group.targets.images.split(AT_ONCE)]
+            found = [group.networks.predict(part) for part in group.targets.images.split(AT_ONCE)]
         depth, albedo, self.view, self.light = (
             torch.cat(parts) for parts in zip(*found, strict=True)
         )
-        self.shapes = Canonical.of(depth, albedo, group.camera)
+        self.shapes = Shape.of(depth, albedo, group.camera)
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
@@ -230,7 +230,7 @@ class Estimate:
         return torch.arange(len(self.view), device=self.view.device).split(AT_ONCE)
 
     @cached_property
-    def painted(self) -> Canonical:
+    def painted(self) -> Shape:
         """The shapes with the albedo that pseudo samples have."""
         if self.group.config.optimization.pseudo_albedo == "network":
             return self.shapes
@@ -276,7 +276,7 @@ class Estimate:
 
 def _reconstruction_loss(
     group: Group,
-    shapes: Canonical,
+    shapes: Shape,
     view: Tensor,
     light: Tensor,
     targets: Tensor,

@@ -184,7 +184,7 @@ class ShapeNetworks(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def depth(self, images: Tensor) -> Tensor:
-        """Canonical depth (B, S, S) in [min_depth, max_depth], flat at the left and right."""
+        """Shape depth (B, S, S) in [min_depth, max_depth], flat at the left and right."""
         camera = self.camera
         raw = self.depth_net(images)[:, 0]
         unit = torch.tanh(raw - raw.mean((1, 2), keepdim=True))
@@ -194,7 +194,7 @@ class ShapeNetworks(nn.Module):
         return nn.functional.pad(inner, (BORDER_COLUMNS, BORDER_COLUMNS), value=border)
 
     def albedo(self, images: Tensor) -> Tensor:
-        """Canonical albedo (B, 3, S, S) in [-1, 1]."""
+        """Shape albedo (B, 3, S, S) in [-1, 1]."""
         return torch.tanh(self.albedo_net(images))
 
     def view(self, images: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ class ShapeNetworks(nn.Module):
         """Light (B, 4) in [-1, 1]: ambient, diffuse, direction x and y."""
         return self.light_net(images)
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Depth, albedo, view and light, as above."""
         return self.depth(images), self.albedo(images), self.view(images), self.light(images)
 

@@ -3,7 +3,7 @@
 A safetensors file with the shape networks' parameters under `depth_net.`, `albedo_net.`,
 `view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision. The
 metadata has one entry, `gan2shape`, a JSON object with `format` = "gan2shape.networks/2" and the
-fields of `Pretrained`: safetensors stores several entries in an order of its own, and equal
+fields of `TrainedNetworks`: safetensors stores several entries in an order of its own, and equal
 networks would make different files. Networks trained without a GAN have no encoder. Those of
 teachers are under `teacher0.`, `teacher1.` and so on.
 """
@@ -37,12 +37,12 @@ FORMAT = "gan2shape.networks/2"
 ENCODER, TEACHER = "encoder.", "teacher"
 
 
-class PretrainedError(UserError):
+class NetworksError(UserError):
     """A networks file cannot be used; the message is one sentence with the remedy."""
 
 
 @dataclass(frozen=True)
-class Pretrained:
+class TrainedNetworks:
     """Parameters of the shape networks and the offset encoder, and what they were trained for.
 
     Networks trained without a GAN have no encoder, `style_dim`, `gan_sha256` or `latent`; they
@@ -58,7 +58,7 @@ class Pretrained:
     """Of the GAN's file: the encoder speaks that GAN's latents."""
     latent: LatentConfig | None = None
     """How the encoder's codes become latent offsets."""
-    teachers: tuple[Pretrained, ...] = ()
+    teachers: tuple[TrainedNetworks, ...] = ()
     """Networks trained in another way, which were asked too when these were taught. They have no
     encoders, and see images through the same camera."""
     sha256: str = ""
@@ -68,7 +68,7 @@ class Pretrained:
     def shape_networks(self) -> ShapeNetworks:
         """The shape networks, on the CPU, in evaluation mode.
 
-        Raises `PretrainedError` where the parameters are not those of such networks.
+        Raises `NetworksError` where the parameters are not those of such networks.
         """
         with torch.random.fork_rng(devices=[]):
             networks = ShapeNetworks(Camera.from_config(self.camera), self.networks)
@@ -82,60 +82,60 @@ class Pretrained:
             encoder = OffsetEncoder(self.camera.size, self.networks, self.style_dim)
         return self._fill(encoder, lambda name: name.startswith(ENCODER), ENCODER)
 
-    def with_teachers(self, teachers: Sequence[Pretrained]) -> Pretrained:
+    def with_teachers(self, teachers: Sequence[TrainedNetworks]) -> TrainedNetworks:
         """These networks with others as their teachers, in place of what teachers they had.
 
-        Raises `PretrainedError` where teachers see images through another camera.
+        Raises `NetworksError` where teachers see images through another camera.
         """
         for teacher in teachers:
             if teacher.camera != self.camera:
-                raise PretrainedError(
+                raise NetworksError(
                     f"The networks {teacher.source} see images through another camera than "
                     f"{self.source}; give teachers that were trained on images of the same size."
                 )
         return replace(self, teachers=tuple(teacher._alone() for teacher in teachers))
 
-    def _alone(self) -> Pretrained:
+    def _alone(self) -> TrainedNetworks:
         """The shape networks, without encoder and teachers."""
         own = {k: v for k, v in self.parameters.items() if not k.startswith(ENCODER)}
-        return Pretrained(own, self.networks, self.camera, source=self.source)
+        return TrainedNetworks(own, self.networks, self.camera, source=self.source)
 
     def _fill(self, module, wanted, prefix):  # type: ignore[no-untyped-def]
         own = {name.removeprefix(prefix): v for name, v in self.parameters.items() if wanted(name)}
         try:
             module.load_state_dict(own)
         except RuntimeError as error:
-            raise PretrainedError(
+            raise NetworksError(
                 f"{self.source} does not hold the networks that it says it does; make it again "
                 "with 'gan2shape pretrain'."
             ) from error
         return module.eval()
 
 
-def load_pretrained(name_or_path: str | Path) -> Pretrained:
+def load_networks(name_or_path: str | Path) -> TrainedNetworks:
     """Read a networks file: a packaged one by its name ("heads64"), or any by its path.
 
-    Raises `PretrainedError` or `CheckpointError` where the file is missing, broken or of another
+    Raises `NetworksError` or `CheckpointError` where the file is missing, broken or of another
     kind.
     """
     path = asset_path(name_or_path, NETWORKS_FILE)
     if not path.is_file():
         known = ", ".join(asset_names(NETWORKS_FILE)) or "none"
-        raise PretrainedError(
+        raise NetworksError(
             f"There is no networks file {path}; give the path of one that 'gan2shape pretrain' "
             f"wrote, or the name of packaged networks ({known})."
         )
     tensors, metadata = read_safetensors(path, "pretrained networks")
     about = _json(metadata.get("gan2shape", ""))
     if about.get("format") != FORMAT:
-        raise PretrainedError(
+        raise NetworksError(
             f"{path} is not a networks file of this program (format {FORMAT!r}); give one that "
             "'gan2shape pretrain' wrote."
         )
     try:
         camera = CameraConfig.model_validate(about["camera"])
         teachers = tuple(
-            Pretrained(
+            TrainedNetworks(
                 parameters=_named(tensors, f"{TEACHER}{number}."),
                 networks=NetworkConfig.model_validate(networks),
                 camera=camera,
@@ -143,7 +143,7 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
             )
             for number, networks in enumerate(about.get("teachers", []))
         )
-        return Pretrained(
+        return TrainedNetworks(
             parameters={
                 name: tensor.float()
                 for name, tensor in tensors.items()
@@ -159,7 +159,7 @@ def load_pretrained(name_or_path: str | Path) -> Pretrained:
             source=str(name_or_path),
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise PretrainedError(
+        raise NetworksError(
             f"{path} was written by another version of this program; make it again with "
             "'gan2shape pretrain'."
         ) from error
@@ -183,17 +183,17 @@ def _json(text: str) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def check_gan(pretrained: Pretrained, gan: Gan) -> None:
-    """Raise `PretrainedError` unless the networks know this GAN."""
+def check_gan(pretrained: TrainedNetworks, gan: Gan) -> None:
+    """Raise `NetworksError` unless the networks know this GAN."""
     if pretrained.gan_sha256 not in (None, gan.sha256):
-        raise PretrainedError(
+        raise NetworksError(
             f"The networks {pretrained.source} were trained with another GAN than {gan.source}; "
             "give the one they know with --gan, or pretrain networks with this one."
         )
 
 
-def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> None:
-    """Raise `PretrainedError` unless the networks know this GAN and have the run's settings.
+def check_networks(pretrained: TrainedNetworks, gan: Gan, config: RunConfig) -> None:
+    """Raise `NetworksError` unless the networks know this GAN and have the run's settings.
 
     Those of the offset encoder matter where there are cycles, which use it.
     """
@@ -208,13 +208,13 @@ def check_pretrained(pretrained: Pretrained, gan: Gan, config: RunConfig) -> Non
         for name in names:
             value, ours = getattr(theirs, name), getattr(getattr(config, part), name)
             if value != ours:
-                raise PretrainedError(
+                raise NetworksError(
                     f"The networks {pretrained.source} were trained with {part}.{name} {value}, "
                     f"not {ours}; use '--set {part}.{name}={value}' or another --preset."
                 )
 
 
-def pretrained_bytes(pretrained: Pretrained) -> bytes:
+def networks_bytes(pretrained: TrainedNetworks) -> bytes:
     """The content of a networks file. Equal parameters make equal files."""
     about: dict[str, Any] = {
         "format": FORMAT,

@@ -14,7 +14,7 @@ from gan2shape.pipeline.scene.shading import shade
 
 
 @dataclass(frozen=True)
-class Canonical:
+class Shape:
     """Shapes in the canonical frame: depth (B, S, S), normals (B, S, S, 3), albedo (B, 3, S, S)."""
 
     depth: Tensor
@@ -22,15 +22,15 @@ class Canonical:
     albedo: Tensor
 
     @classmethod
-    def of(cls, depth: Tensor, albedo: Tensor, camera: Camera) -> Canonical:
+    def of(cls, depth: Tensor, albedo: Tensor, camera: Camera) -> Shape:
         return cls(depth, normals_from_depth(depth, camera), albedo)
 
-    def __getitem__(self, index: Tensor) -> Canonical:
-        return Canonical(self.depth[index], self.normals[index], self.albedo[index])
+    def __getitem__(self, index: Tensor) -> Shape:
+        return Shape(self.depth[index], self.normals[index], self.albedo[index])
 
-    def repeat(self, copies: int) -> Canonical:
+    def repeat(self, copies: int) -> Shape:
         """Every shape `copies` times in a row."""
-        return Canonical(
+        return Shape(
             self.depth.repeat_interleave(copies, 0),
             self.normals.repeat_interleave(copies, 0),
             self.albedo.repeat_interleave(copies, 0),
@@ -43,11 +43,11 @@ class Canonical:
         texture = shade(self.albedo, self.normals, light)
         return warp(texture, self.depth, view, camera, renderer)
 
-    def mirrored(self, where: Tensor) -> Canonical:
+    def mirrored(self, where: Tensor) -> Shape:
         """Shapes (B,) that are true in `where` mirrored left to right."""
         swap = where[:, None, None]
         turned = self.normals.flip(2) * self.normals.new_tensor([-1.0, 1.0, 1.0])
-        return Canonical(
+        return Shape(
             torch.where(swap, self.depth.flip(-1), self.depth),
             torch.where(swap[..., None], turned, self.normals),
             torch.where(swap[..., None], self.albedo.flip(-1), self.albedo),

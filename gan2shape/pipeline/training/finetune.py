@@ -23,12 +23,12 @@ import torch
 from torch import Generator, Tensor
 
 from gan2shape.pipeline.extensions.colour_constancy import colour_loss
-from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
+from gan2shape.pipeline.extensions.consensus import consensus_depth, consensus_error
 from gan2shape.pipeline.extensions.input_colours import paint
 from gan2shape.pipeline.method.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
 from gan2shape.pipeline.method.steps import limit_gradient
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.networks.trained import Pretrained
+from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.perceptual.losses import (
     PerceptualLoss,
     masked_l1,
@@ -39,7 +39,7 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.geometry import smoothness
 from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.scene.shading import diffuse_shading
-from gan2shape.pipeline.scene.shape import Canonical
+from gan2shape.pipeline.scene.shape import Shape
 from gan2shape.pipeline.stylegan2.training.trainer import spread_seed
 from gan2shape.pipeline.training.trainer import Batch, Objective, Trainer
 from gan2shape.schemas.network_training import FinetuneConfig
@@ -90,10 +90,10 @@ class SingleImages(Objective):
         random = Generator(images.device).manual_seed(spread_seed(config.seed + DRAWS, shown))
         masks = self._masks(batch)
         with autocast(images.device, config.precision):
-            depth, albedo, view, light = networks.look(images)
+            depth, albedo, view, light = networks.predict(images)
         view = torch.cat([view[:, :YAW], view[:, YAW : YAW + 1].detach(), view[:, YAW + 1 :]], 1)
         depth.register_hook(limit_gradient)
-        shapes = Canonical.of(depth, albedo, networks.camera)
+        shapes = Shape.of(depth, albedo, networks.camera)
         painted, *known = self._painted(networks, shapes, view, light, images, masks, random)
         self._pin(view)
         view_error, light_error = self._errors(networks, painted, *known)
@@ -138,8 +138,10 @@ class SingleImages(Objective):
             losses = losses + RELIEF_WEIGHT * (relief - 1).square()
             figures["relief"] = relief.detach()
         if self.teachers:
-            taught = mean_depth(self.teachers, images, compared, config.precision, config.renderer)
-            unlike_teachers, apart = disagreement(seen.depth, taught, networks.camera)
+            taught = consensus_depth(
+                self.teachers, images, compared, config.precision, config.renderer
+            )
+            unlike_teachers, apart = consensus_error(seen.depth, taught, networks.camera)
             losses = losses + unlike_teachers
             figures["from_teachers_degrees"] = apart.detach().mean().rad2deg()
         return losses, figures
@@ -156,7 +158,7 @@ class SingleImages(Objective):
     def _painted(
         self,
         networks: ShapeNetworks,
-        shapes: Canonical,
+        shapes: Shape,
         view: Tensor,
         light: Tensor,
         images: Tensor,
@@ -205,16 +207,16 @@ class SingleImages(Objective):
 
 def trainer(
     config: FinetuneConfig,
-    initial: Pretrained,
+    initial: TrainedNetworks,
     perceptual: PerceptualLoss | None = None,
     device: torch.device | str = "cpu",
-    teachers: Sequence[Pretrained] = (),
+    teachers: Sequence[TrainedNetworks] = (),
 ) -> Trainer:
     """A trainer from the networks `initial`, whose settings `config` has; `perceptual` works on
     `device`, `None` leaves it out.
 
-    The networks that it trains come with the teachers, for `fit_inputs` to ask them again. Raises
-    `PretrainedError` where teachers see images through another camera.
+    The trained networks keep the teachers, since `fit_single_images` asks them again. Raises
+    `NetworksError` where teachers see images through another camera.
     """
     if teachers:
         initial = initial.with_teachers(teachers)

@@ -13,9 +13,9 @@ from gan2shape.pipeline.method.schedule import (
     make_schedule,
     run_schedule,
 )
-from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
+from gan2shape.pipeline.networks.trained import TrainedNetworks, parameters_of
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss
-from gan2shape.pipeline.process_group import ALONE, Peers
+from gan2shape.pipeline.process_group import SINGLE_PROCESS, ProcessGroup
 from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
@@ -27,14 +27,14 @@ def pretrain(
     config: RunConfig,
     *,
     lpips: PerceptualLoss | None = None,
-    initial: Pretrained | None = None,
-    peers: Peers = ALONE,
+    initial: TrainedNetworks | None = None,
+    process_group: ProcessGroup = SINGLE_PROCESS,
     state: dict[str, Any] | None = None,
     on_progress: OnProgress | None = None,
     on_step: Callable[[StepReport, Group], None] | None = None,
     on_checkpoint: Callable[[dict[str, Any]], None] | None = None,
-) -> Pretrained:
-    """Train networks on all targets together; peers do so on targets of their own, in step.
+) -> TrainedNetworks:
+    """Train networks on all targets together; each process has targets of its own.
 
     The arguments are those of `reconstruct`; `initial` are networks to go on from. `on_step` is
     called after every step with how it went and the group as it stands.
@@ -43,7 +43,7 @@ def pretrain(
         UserError: the images, latents, settings, networks and GAN do not fit each other, or no
             image is left to train on.
     """
-    group = new_group(targets, gan, config, lpips, initial, peers)
+    group = new_group(targets, gan, config, lpips, initial, process_group)
     started = initial is not None
     run_schedule(
         group,
@@ -54,15 +54,15 @@ def pretrain(
         on_step=None if on_step is None else lambda report: on_step(report, group),
         on_checkpoint=on_checkpoint,
     )
-    if peers.worst(int(not group.alive), group.device):
+    if process_group.worst(int(not group.alive), group.device):
         reason = next((reason for reason in group.failures if reason), "of another process")
         raise UserError(f"All images of a process failed, the first because {reason}.")
     return trained(group)
 
 
-def trained(group: Group) -> Pretrained:
+def trained(group: Group) -> TrainedNetworks:
     """The group's networks as they stand."""
-    return Pretrained(
+    return TrainedNetworks(
         parameters=parameters_of(group.networks, group.encoder),
         networks=group.config.networks,
         camera=group.config.camera,

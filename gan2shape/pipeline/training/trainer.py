@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.networks.trained import Pretrained, parameters_of
+from gan2shape.pipeline.networks.trained import TrainedNetworks, parameters_of
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.metrics import DepthMetrics, depth_metrics
 from gan2shape.pipeline.scene.render import Rendering
-from gan2shape.pipeline.scene.shape import Canonical
+from gan2shape.pipeline.scene.shape import Shape
 from gan2shape.pipeline.stylegan2.training.trainer import INITIAL, spread_seed
 from gan2shape.schemas.network_training import AnyBaseline
 
@@ -51,7 +51,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Look:
+class Prediction:
     """Depth, albedo, view and light in the units of the scene, and the image rendered from them."""
 
     depth: Tensor
@@ -96,7 +96,7 @@ class Trainer:
         config: AnyBaseline,
         make: Callable[[], tuple[ShapeNetworks, Objective]],
         device: torch.device | str = "cpu",
-        initial: Pretrained | None = None,
+        initial: TrainedNetworks | None = None,
     ) -> None:
         """`make` makes the networks to train and their objective, seeded by the settings' seed;
         what else the `initial` networks have, if they come from some, is kept as it is.
@@ -137,33 +137,33 @@ class Trainer:
         return {"loss": losses.detach().mean(), **figures}
 
     @torch.no_grad()
-    def look(self, images: Tensor) -> Look:
+    def predict(self, images: Tensor) -> Prediction:
         """What the networks make of images (B, 3, S, S) in [-1, 1]."""
         networks, images = self.shape_networks, images.to(self.device)
         with autocast(self.device, self.config.precision):
-            depth, albedo, view, light = networks.look(images)
-        shapes = Canonical.of(depth, albedo, networks.camera)
+            depth, albedo, view, light = networks.predict(images)
+        shapes = Shape.of(depth, albedo, networks.camera)
         seen = shapes.render(view, light, networks.camera, self.config.renderer)
-        return Look(depth, albedo, view, light, seen)
+        return Prediction(depth, albedo, view, light, seen)
 
     def score(self, batch: Batch) -> DepthMetrics:
         """SIDE and MAD of the depth as rendered in the images' views; needs `batch.depths`."""
         if batch.depths is None:
             raise ValueError("scores need the true depth of every image")
-        seen = self.look(batch.images).rendering
+        seen = self.predict(batch.images).rendering
         truth = batch.depths.to(self.device)
         inside = torch.isfinite(truth)
         camera = self.shape_networks.camera
         truth = torch.where(inside, truth, camera.max_depth)
         return depth_metrics(seen.depth, seen.mask, truth, inside.to(truth), camera)
 
-    def networks(self) -> Pretrained:
+    def networks(self) -> TrainedNetworks:
         """The networks as they stand; without initial ones they serve every GAN."""
         trained = parameters_of(self.shape_networks)
         if self.initial is not None:
             parameters = self.initial.parameters | trained
             return replace(self.initial, parameters=parameters, sha256="", source="")
-        return Pretrained(trained, self.config.networks, self.config.camera)
+        return TrainedNetworks(trained, self.config.networks, self.config.camera)
 
     def state(self) -> dict[str, Any]:
         """All that `step` changes, as plain values and tensors."""

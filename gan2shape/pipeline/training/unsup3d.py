@@ -115,7 +115,7 @@ class Reconstruction(Objective):
         config, images, camera = self.config, batch.images, networks.camera
         copies = len(self.weights)
         with autocast(images.device, config.precision):
-            depth, albedo, view, light = networks.look(images)
+            depth, albedo, view, light = networks.predict(images)
             fine, coarse = self.confidence(images)
         masks = object_masks(images, config.background_threshold).to(depth)
         ellipsoids = ellipsoid_depth(masks, camera, config.ellipsoid)

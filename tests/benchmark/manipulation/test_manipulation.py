@@ -31,7 +31,7 @@ from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.run import store
 from gan2shape.jobs.synthetic import write_heads
 from gan2shape.pipeline.evaluation.identity import IdentityTraining
-from gan2shape.pipeline.networks.trained import Pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import TrainedNetworks, networks_bytes
 from gan2shape.pipeline.scene.camera import rotation_matrix
 from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan
@@ -101,7 +101,7 @@ def given(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> Given:
     save_gan(gan, folder / "gan.safetensors")
     sha = load_gan(folder / "gan.safetensors").sha256
     networks = folder / "networks.safetensors"
-    networks.write_bytes(pretrained_bytes(tiny_networks(sha, STYLE, SIZE)))
+    networks.write_bytes(networks_bytes(tiny_networks(sha, STYLE, SIZE)))
     weights = store.Weights(str(networks), sha)
     make_run(folder / "run", folder / "heads", sha, Studio(model, SIZE), networks=weights)
     return Given(folder / "run", folder / "gan.safetensors", networks, folder / "cache")
@@ -322,9 +322,9 @@ def test_what_does_not_fit_is_one_sentence(
         networks = tiny_networks(sha, STYLE, size)
         if what == "encoder":
             bare = {k: v for k, v in networks.parameters.items() if not k.startswith("encoder.")}
-            networks = Pretrained(bare, networks.networks, networks.camera)
+            networks = TrainedNetworks(bare, networks.networks, networks.camera)
         asked["networks"] = str(tmp_path / "networks.safetensors")
-        Path(asked["networks"]).write_bytes(pretrained_bytes(networks))
+        Path(asked["networks"]).write_bytes(networks_bytes(networks))
         sentence = "no offset encoder" if what == "encoder" else "different sizes or cameras"
     elif what == "images":
         write_heads(tmp_path / "heads", SEEDS[:2], size=SIZE, model=model)

@@ -15,7 +15,7 @@ from gan2shape.cli import main
 from gan2shape.jobs.gan.samples import draw
 from gan2shape.jobs.gan.turn import turn
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.networks.trained import Pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import TrainedNetworks, networks_bytes
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan
 from gan2shape.schemas.errors import UserError
@@ -44,7 +44,7 @@ def write_networks(path: Path, size: int, gain: float = 1.0) -> Path:
     camera = CameraConfig(size=size)
     networks = ShapeNetworks(Camera.from_config(camera), NARROW)
     parameters = {k: v * gain for k, v in networks.state_dict().items()}
-    path.write_bytes(pretrained_bytes(Pretrained(parameters, NARROW, camera)))
+    path.write_bytes(networks_bytes(TrainedNetworks(parameters, NARROW, camera)))
     return path
 
 

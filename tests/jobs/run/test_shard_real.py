@@ -15,7 +15,7 @@ from gan2shape.jobs.inputs.images import load_image
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, Request, prepare
-from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.settings import RunConfig, load_config
 from tests.networks import tiny_networks
@@ -116,7 +116,7 @@ def test_a_forward_pass_of_pretrained_networks(source, tmp_path):
     gan = load_gan("heads64")
     pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
     file = tmp_path / "networks.safetensors"
-    file.write_bytes(pretrained_bytes(pretrained))
+    file.write_bytes(networks_bytes(pretrained))
     config = load_config("heads64-forward", {"precision": "float32"})
     run = make_run(source, tmp_path / "run", config, str(file))
     assert run_shard(run.path, 0, "cpu").fatal is None
@@ -130,7 +130,7 @@ def test_a_forward_pass_of_pretrained_networks(source, tmp_path):
             for row in store.read_manifest(run)[:3]
         ]
     )
-    networks = load_pretrained(file).shape_networks()
+    networks = load_networks(file).shape_networks()
     with torch.no_grad():
         wanted = networks.depth(images.permute(0, 3, 1, 2).contiguous() * 2 - 1)
     depth = store.read_rows(run.path, "depth", slice(0, 3))

@@ -13,7 +13,7 @@ import yaml
 from gan2shape.jobs.run import shard, store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, Request, check_weights, prepare
-from gan2shape.pipeline.networks.trained import Pretrained
+from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig, NetworkConfig
 from tests.jobs import standin
@@ -50,7 +50,7 @@ def test_networks_are_recorded_and_reach_the_optimisation(tmp_path: Path) -> Non
     same = replace(without.record, config=record.config)
     assert record.config_hash != same.config_hash
 
-    seen: list[Pretrained] = []
+    seen: list[TrainedNetworks] = []
 
     def make_engine() -> Any:
         def reconstruct(*args: Any, pretrained: Any, **options: Any) -> Any:
@@ -104,7 +104,7 @@ def test_a_record_from_before_there_were_networks_opens(tmp_path: Path) -> None:
 FORWARD = {"optimization.cycles": [], "shard_size": 4}
 
 
-@pytest.mark.parametrize("cycles", [[], [{"looks": 2}]])
+@pytest.mark.parametrize("cycles", [[], [{"single_image_passes": 2}]])
 def test_without_projection_no_latents_are_looked_for(cycles: list[Any], tmp_path: Path) -> None:
     config = standin.tiny_config(**FORWARD | {"optimization.cycles": cycles})
     request = make_request(tmp_path, config=config)

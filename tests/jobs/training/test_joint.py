@@ -20,13 +20,13 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.training import training_set
 from gan2shape.jobs.training.joint import Request, pretrain
 from gan2shape.jobs.training.processes import plan_processes
-from gan2shape.pipeline.networks.trained import load_pretrained
+from gan2shape.pipeline.networks.trained import load_networks
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 from gan2shape.schemas.settings import load_config
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"
-CYCLE = {"step1": 2, "step2": 2, "views": 1, "step3": 2}
+CYCLE = {"step1": 2, "step2": 2, "view_iterations": 1, "step3": 2}
 SETTINGS: dict[str, Any] = {
     "ellipsoid.iterations": 2,
     "networks.width": 8,
@@ -66,7 +66,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_leaves_networks_a_log_and_pictures(whole: Path) -> None:
-    networks = load_pretrained(whole / "networks.safetensors")
+    networks = load_networks(whole / "networks.safetensors")
     images = torch.zeros(1, 3, 64, 64)
     assert networks.shape_networks().depth(images).shape == (1, 64, 64)
     assert networks.offset_encoder()(images).shape == (1, 256)
@@ -123,7 +123,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
         patched.setattr(steps, "fit_shape", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(request(out))
-    assert load_pretrained(out / "networks.safetensors").networks.width == 8  # of the first cycle
+    assert load_networks(out / "networks.safetensors").networks.width == 8  # of the first cycle
     path, notes = run(request(out))
     assert "going on after 8 steps" in notes
     assert path.read_bytes() == (whole / "networks.safetensors").read_bytes()
@@ -136,7 +136,7 @@ def test_processes_share_the_images_and_agree(
 ) -> None:
     monkeypatch.setattr(Checkpoints, "clear", lambda self: None)
     path, _ = run(request(tmp_path / "two", devices=("cpu", "cpu")))
-    networks = load_pretrained(path)
+    networks = load_networks(path)
     assert all(bool(torch.isfinite(value).all()) for value in networks.parameters.values())
     first, second = (
         torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)["state"]["group"]
@@ -144,7 +144,7 @@ def test_processes_share_the_images_and_agree(
     )
     for part in ("networks", "encoder"):
         assert all(value.equal(second[part][name]) for name, value in first[part].items())
-    alone = load_pretrained(whole / "networks.safetensors").parameters
+    alone = load_networks(whole / "networks.safetensors").parameters
     assert any(not value.equal(alone[name]) for name, value in networks.parameters.items())
 
 
@@ -160,14 +160,14 @@ def test_latents_of_all_images_come_from_one_file(
     monkeypatch.setattr(training_set, "invert", no_inversion)
     asked = request(tmp_path / "given", latents=str(tmp_path / "latents.pt"), limit=2)
     path, _ = run(asked)
-    assert load_pretrained(path).networks.width == 8
+    assert load_networks(path).networks.width == 8
     with pytest.raises(UserError, match="holds a training with other latents"):
         run(replace(asked, latents=None))
 
 
 def test_a_process_that_dies_ends_the_one_that_waits_for_it() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.jobs.peers_standin"],
+        [sys.executable, "-m", "tests.jobs.process_group_standin"],
         cwd=HEADS.parents[1],
         capture_output=True,
         text=True,

@@ -29,7 +29,7 @@ from gan2shape.jobs.training.depth_array import true_dataset
 from gan2shape.jobs.training.image_array import to_images
 from gan2shape.jobs.training.loop import read_rows
 from gan2shape.jobs.training.networks import LOG, NETWORKS, Request, train
-from gan2shape.pipeline.networks.trained import load_pretrained, pretrained_bytes
+from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.network_training import baseline_config
@@ -127,7 +127,7 @@ def test_true_depth_is_read_once_and_belongs_to_its_image(
 
 
 def test_a_training_leaves_networks_pictures_and_a_log(whole: Path) -> None:
-    networks = load_pretrained(whole / NETWORKS)
+    networks = load_networks(whole / NETWORKS)
     assert (networks.networks.width, networks.gan_sha256) == (8, None)
     rows = read_rows(whole / LOG)
     assert [row["images"] for row in rows] == [0, 4, 8, 12, 16]
@@ -225,7 +225,7 @@ def test_unsup3d_compares_images_by_what_it_is_given(heads: Path, tmp_path: Path
             heads, tmp_path / name, "unsup3d", settings={"images": 4, "symmetric": name != "none"}
         )
         path, notes = run(replace(asked, **options))
-        assert load_pretrained(path).networks.max_shift_z == 0.1
+        assert load_networks(path).networks.max_shift_z == 0.1
         about = yaml.safe_load((tmp_path / name / "baseline.yaml").read_text())["perceptual"]
         assert (about or {"network": "none"})["network"] == name
         (row,) = (row for row in read_rows(tmp_path / name / LOG) if row["images"])
@@ -251,7 +251,7 @@ def test_networks_reconstruct_in_one_forward_pass(heads: Path, whole: Path, tmp_
     assert all(0 < row["side"] < 0.1 for row in rows)
     view = store.read_rows(made.path, "view", slice(0, 2))
     assert np.abs(view).max() == 0
-    networks = load_pretrained(whole / NETWORKS).shape_networks()
+    networks = load_networks(whole / NETWORKS).shape_networks()
     batch = true_dataset(str(heads), CameraConfig(), whole).batch(np.arange(2))
     with torch.no_grad():
         expected = networks.depth(batch.images).numpy()
@@ -301,13 +301,13 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
     gan = load_gan("heads64")
     initial = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
     file = tmp_path / "initial.safetensors"
-    file.write_bytes(pretrained_bytes(initial))
+    file.write_bytes(networks_bytes(initial))
     out = tmp_path / "out"
     small = [*("--images", "8", "--batch", "4", "--threads", "1", "--lr", "0.01")]
     asked = [str(heads), "--networks", str(file), "--gan", "heads64", "--out", str(out), *small]
     code, said = command("finetune", *asked)
     assert (code, said.strip().splitlines()[-1]) == (0, str(out / NETWORKS))
-    tuned = load_pretrained(out / NETWORKS)
+    tuned = load_networks(out / NETWORKS)
     assert tuned.networks == initial.networks
     assert tuned.gan_sha256 == gan.sha256
     same = {
@@ -324,11 +324,11 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
     taught = [*asked[: -len(small) - 1], str(tmp_path / "taught"), *small, "--teacher", str(file)]
     assert command("finetune", *taught)[0] == 0
     assert "going on after 8 images" in command("finetune", *taught)[1]
-    file.write_bytes(pretrained_bytes(tuned))
+    file.write_bytes(networks_bytes(tuned))
     code, said = command("finetune", *asked)
     assert code == 1
     assert "holds a training with other networks" in said
-    file.write_bytes(pretrained_bytes(replace(initial, gan_sha256="0" * 64)))
+    file.write_bytes(networks_bytes(replace(initial, gan_sha256="0" * 64)))
     code, said = command("finetune", *asked[: -len(small)], *small, "--out", str(tmp_path / "new"))
     assert code == 1
     assert "were trained with another GAN" in said

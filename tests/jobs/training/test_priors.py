@@ -27,7 +27,7 @@ HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 SETTINGS: dict[str, Any] = {
     "ellipsoid.iterations": 2,
     "networks.width": 8,
-    "optimization.cycles": [{"step1": 2, "step2": 1, "views": 1, "step3": 1}],
+    "optimization.cycles": [{"step1": 2, "step2": 1, "view_iterations": 1, "step3": 1}],
     "optimization.batch": 4,
     "optimization.images_per_batch": 2,
     "optimization.projected_samples": 2,

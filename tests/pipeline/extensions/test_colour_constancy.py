@@ -18,7 +18,7 @@ from gan2shape.pipeline.extensions.colour_constancy import (
     without_bas_relief,
 )
 from gan2shape.pipeline.scene.camera import Camera
-from gan2shape.pipeline.scene.shape import Canonical
+from gan2shape.pipeline.scene.shape import Shape
 from gan2shape.schemas.settings import CameraConfig
 from tests.pipeline.shapes import depth_map, symmetric_albedo
 
@@ -28,15 +28,15 @@ VIEW = torch.tensor([[0.05, 0.3, 0.05, 0.003, 0.0, 0.0]])
 ALL = torch.ones(1, CAMERA.size, CAMERA.size)
 
 
-def dome(relief: float = 1.0) -> Canonical:
+def dome(relief: float = 1.0) -> Shape:
     """A symmetric shape, its depths `relief` times as far from the plane behind it."""
     depth = depth_map("bump", CAMERA, 1).float()
     depth = (depth + depth.flip(-1)) / 2
-    return Canonical.of(1 + relief * (depth - 1), symmetric_albedo(CAMERA), CAMERA)
+    return Shape.of(1 + relief * (depth - 1), symmetric_albedo(CAMERA), CAMERA)
 
 
 def measured(
-    shape: Canonical, view: Tensor = VIEW, light: Tensor = LIGHT, masks: Tensor = ALL
+    shape: Shape, view: Tensor = VIEW, light: Tensor = LIGHT, masks: Tensor = ALL
 ) -> Tensor:
     """Of the input that shows the true shape under VIEW and LIGHT."""
     seen = dome().render(VIEW, LIGHT, CAMERA)
@@ -77,7 +77,7 @@ def test_descending_brings_shape_and_light_closer() -> None:
     optimizer = torch.optim.Adam([relief, light], 0.02)
     depth = dome().depth
     for _ in range(60):
-        shape = Canonical.of(1 + relief * (depth - 1), symmetric_albedo(CAMERA), CAMERA)
+        shape = Shape.of(1 + relief * (depth - 1), symmetric_albedo(CAMERA), CAMERA)
         optimizer.zero_grad()
         measured(shape, light=light).sum().backward()
         optimizer.step()
@@ -98,15 +98,15 @@ def patches() -> Tensor:
     return albedo[None] * 2 - 1
 
 
-def dented(depth: Tensor, by: float = 1.0) -> Canonical:
+def dented(depth: Tensor, by: float = 1.0) -> Shape:
     """The dome with `by` times a dent in its right side."""
     line = torch.linspace(-1, 1, CAMERA.size)
     y, x = torch.meshgrid(line, line, indexing="ij")
     dent = 0.02 * torch.exp(-30 * ((x - 0.25) ** 2 + (y + 0.1) ** 2))
-    return Canonical.of(depth + by * dent, patches(), CAMERA)
+    return Shape.of(depth + by * dent, patches(), CAMERA)
 
 
-def uneven(shape: Canonical, light: Tensor = LIGHT) -> Tensor:
+def uneven(shape: Shape, light: Tensor = LIGHT) -> Tensor:
     """Of the input that shows the dented dome in two colours under VIEW and LIGHT."""
     seen = dented(dome().depth).render(VIEW, LIGHT, CAMERA)
     return colour_loss(shape, VIEW, light, seen.image, seen.mask, CAMERA, evenness=1)[0]

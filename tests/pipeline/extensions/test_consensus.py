@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
+from gan2shape.pipeline.extensions.consensus import consensus_depth, consensus_error
 from gan2shape.pipeline.scene.render import render_depth
 from tests.networks import tiny_networks
 
@@ -16,7 +16,7 @@ def test_shapes_are_averaged_as_images_show_them() -> None:
     images = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     masks = torch.ones(4, SIZE, SIZE)
     masks[:, :4] = 0
-    mean = mean_depth(opinions, images, masks, "float32")
+    mean = consensus_depth(opinions, images, masks, "float32")
     seen, inside = [], masks > 0
     with torch.no_grad():
         for networks in opinions:
@@ -42,8 +42,8 @@ def test_mirror_images_are_asked_too() -> None:
     images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     images = torch.cat([images, images.flip(-1)])
     masks = torch.ones(4, SIZE, SIZE)
-    alone = mean_depth([networks], images, masks, "float32")
-    both = mean_depth([networks], images, masks, "float32", mirrored=True)
+    alone = consensus_depth([networks], images, masks, "float32")
+    both = consensus_depth([networks], images, masks, "float32", mirrored=True)
     where = both[:2].isfinite()
     reliefs = [each - each.nanmean((1, 2), keepdim=True) for each in both.split(2)]
     torch.testing.assert_close(reliefs[0], reliefs[1].flip(-1), equal_nan=True, atol=1e-4, rtol=0)
@@ -55,8 +55,8 @@ def test_depth_as_deep_as_the_mean_does_not_disagree_wherever_it_is() -> None:
     mean = networks.depth(torch.zeros(2, 3, SIZE, SIZE)).detach()
     mean[:, 0] = torch.nan
     seen = mean.nan_to_num(1.0)
-    loss, apart = disagreement(seen + 0.001, mean, networks.camera)
+    loss, apart = consensus_error(seen + 0.001, mean, networks.camera)
     torch.testing.assert_close(loss, torch.zeros(2), atol=2e-3, rtol=0)
     torch.testing.assert_close(apart, torch.zeros(2), atol=2e-3, rtol=0)
     ramp = torch.linspace(0, 0.1, SIZE).expand(SIZE, SIZE)
-    assert (disagreement(seen + ramp, mean, networks.camera)[0] > 1).all()
+    assert (consensus_error(seen + ramp, mean, networks.camera)[0] > 1).all()

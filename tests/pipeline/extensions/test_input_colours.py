@@ -13,7 +13,7 @@ from gan2shape.pipeline.extensions.input_colours import paint
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Group, new_group
 from gan2shape.pipeline.scene.camera import Camera
-from gan2shape.pipeline.scene.shape import Canonical
+from gan2shape.pipeline.scene.shape import Shape
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.settings import CameraConfig, RunConfig
 from tests.pipeline.gan_targets import gan_targets
@@ -26,7 +26,7 @@ LIGHT = torch.tensor([[0.0, 0.4, 0.3, 0.1]])
 def corrected(yaw: float, symmetric: bool = True) -> tuple[Tensor, Tensor]:
     """True albedo, and grey albedo corrected by an input seen under `yaw`."""
     depth = depth_map("bump", CAMERA, 1).float()
-    true = Canonical.of(depth, symmetric_albedo(CAMERA), CAMERA)
+    true = Shape.of(depth, symmetric_albedo(CAMERA), CAMERA)
     view = torch.tensor([[0.0, yaw, 0.0, 0.0, 0.0, 0.0]])
     seen = true.render(view, LIGHT, CAMERA).image
     grey = replace(true, albedo=torch.zeros_like(true.albedo))
@@ -56,7 +56,7 @@ def test_what_nothing_shows_stays() -> None:
     albedo = symmetric_albedo(CAMERA)
     masks = torch.ones_like(depth)
     masks[:, :32] = 0
-    shapes = Canonical.of(depth, albedo, CAMERA)
+    shapes = Shape.of(depth, albedo, CAMERA)
     white = torch.ones_like(albedo)
     view = torch.zeros(1, 6)
     found = paint(shapes, view, LIGHT, white, masks, CAMERA, symmetric=True).albedo

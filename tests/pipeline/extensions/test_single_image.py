@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from gan2shape.pipeline.extensions.consensus import disagreement, mean_depth
-from gan2shape.pipeline.extensions.single_image import fit_inputs
+from gan2shape.pipeline.extensions.consensus import consensus_depth, consensus_error
+from gan2shape.pipeline.extensions.single_image import fit_single_images
 from gan2shape.pipeline.method.group import Targets, new_group
 from gan2shape.pipeline.method.sampling import YAW
 from gan2shape.pipeline.method.schedule import make_schedule
-from gan2shape.pipeline.networks.trained import Pretrained, load_pretrained
+from gan2shape.pipeline.networks.trained import TrainedNetworks, load_networks
 from gan2shape.pipeline.perceptual.losses import relative_relief
 from gan2shape.pipeline.reconstruct import Shapes, iterations_total, reconstruct
 from gan2shape.pipeline.scene.render import render_depth
@@ -34,16 +34,20 @@ def targets(gan: Gan) -> Targets:
 
 
 def settings(looks: int, **changes: Any) -> RunConfig:
-    cycles = {"optimization.cycles": [{"looks": looks}] if looks else []}
+    cycles = {"optimization.cycles": [{"single_image_passes": looks}] if looks else []}
     plain = {"precision": "float32", "networks.width": 24}
     return load_config("heads64-tune", plain | cycles | changes, "heads64")
 
 
-ALONE = load_pretrained("heads64").with_teachers([])
+ALONE = load_networks("heads64").with_teachers([])
 
 
 def tuned(
-    targets: Targets, gan: Gan, config: RunConfig, networks: Pretrained = ALONE, **options: Any
+    targets: Targets,
+    gan: Gan,
+    config: RunConfig,
+    networks: TrainedNetworks = ALONE,
+    **options: Any,
 ) -> Shapes:
     return reconstruct(targets, gan, config, pretrained=networks, **options)
 
@@ -80,7 +84,7 @@ def test_shapes_become_as_deep_as_asked_whatever_the_losses_say(
     even = {"optimization.colour_evenness": 20.0}  # alone it changes reliefs by a tenth
     typical = before.depth.mean(0).expand_as(before.depth)
     for relief in (1.0, 1.15):
-        cycles = {"optimization.cycles": [{"looks": 30, "relief": relief}]}
+        cycles = {"optimization.cycles": [{"single_image_passes": 30, "relief_factor": relief}]}
         after = tuned(targets, gan, settings(0, **even | cycles))
         found = [
             relative_relief(each.depth, typical, targets.masks).mean() for each in (before, after)
@@ -91,27 +95,29 @@ def test_shapes_become_as_deep_as_asked_whatever_the_losses_say(
 def test_shapes_come_to_what_networks_and_teachers_make_of_the_inputs(
     gan: Gan, targets: Targets
 ) -> None:
-    networks = ALONE.with_teachers([load_pretrained("heads64-pretrained")])
+    networks = ALONE.with_teachers([load_networks("heads64-pretrained")])
     group = new_group(targets, gan, settings(0), pretrained=networks)
     opinions = [group.networks, *(each.shape_networks() for each in group.teachers)]
-    mean = mean_depth(opinions, targets.images, targets.masks, "float32", mirrored=True)
+    mean = consensus_depth(opinions, targets.images, targets.masks, "float32", mirrored=True)
     view = group.networks.view(targets.images).detach()
 
     @torch.no_grad()
     def far() -> float:
         seen, _ = render_depth(group.networks.depth(targets.images), view, group.camera)
-        return float(disagreement(seen, mean, group.camera)[0].mean())
+        return float(consensus_error(seen, mean, group.camera)[0].mean())
 
     before, losses = far(), list[torch.Tensor]()
-    fit_inputs(group, 0, 1.0, losses.append)
+    fit_single_images(group, 0, 1.0, losses.append)
     assert float(losses[0]) == pytest.approx(before, rel=1e-3)
     assert far() < 0.5 * before
     assert torch.equal(group.networks.view(targets.images), view)
 
 
 def test_with_teachers_too_it_goes_on_as_if_it_had_not_stopped(gan: Gan, targets: Targets) -> None:
-    networks = ALONE.with_teachers([load_pretrained("heads64-pretrained")])
-    config = settings(0, **{"optimization.cycles": [{"looks": 1}, {"looks": 1}]})
+    networks = ALONE.with_teachers([load_networks("heads64-pretrained")])
+    config = settings(
+        0, **{"optimization.cycles": [{"single_image_passes": 1}, {"single_image_passes": 1}]}
+    )
     states: list[dict[str, Any]] = []
     shown: list[tuple[int, int]] = []
     whole = tuned(
@@ -126,7 +132,10 @@ def test_with_teachers_too_it_goes_on_as_if_it_had_not_stopped(gan: Gan, targets
 
 
 def test_it_comes_after_the_other_steps_of_a_cycle() -> None:
-    cycles = [{"step1": 1, "step2": 1, "step3": 1, "looks": 2}, {"looks": 3}]
+    cycles = [
+        {"step1": 1, "step2": 1, "step3": 1, "single_image_passes": 2},
+        {"single_image_passes": 3},
+    ]
     config = load_config("heads64-tune", {"optimization.cycles": cycles})
     schedule = make_schedule(config, pretrained=True)
     assert [step.key for step in schedule] == ["step1", "step2", "step3", "inputs", "inputs"]

@@ -11,7 +11,7 @@ from gan2shape.pipeline.extensions import turn_calibration as calibration
 from gan2shape.pipeline.extensions.responses import rendered_samples
 from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns
 from gan2shape.pipeline.method.group import Group, new_group
-from gan2shape.pipeline.networks.trained import load_pretrained
+from gan2shape.pipeline.networks.trained import load_networks
 from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.settings import load_config
 from tests.pipeline.gan_targets import gan_targets
@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture
 def group() -> Group:
-    gan, networks = load_gan("heads64"), load_pretrained("heads64")
+    gan, networks = load_gan("heads64"), load_networks("heads64")
     config = load_config("heads64-refine", SETTINGS | {"networks": networks.networks.model_dump()})
     return new_group(gan_targets(gan, "abcd"), gan, config, None, networks)
 

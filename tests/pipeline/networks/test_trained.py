@@ -15,12 +15,12 @@ from safetensors.torch import save
 
 from gan2shape.pipeline.networks.trained import (
     FORMAT,
-    Pretrained,
-    PretrainedError,
-    check_pretrained,
-    load_pretrained,
+    NetworksError,
+    TrainedNetworks,
+    check_networks,
+    load_networks,
+    networks_bytes,
     parameters_of,
-    pretrained_bytes,
 )
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
@@ -33,16 +33,16 @@ SIZE, STYLE = 32, 16
 
 
 @pytest.fixture(scope="module")
-def networks() -> Pretrained:
+def networks() -> TrainedNetworks:
     return tiny_networks("ab" * 32, STYLE, SIZE)
 
 
 def test_what_is_written_is_read_back_within_half_precision(
-    networks: Pretrained, tmp_path: Path
+    networks: TrainedNetworks, tmp_path: Path
 ) -> None:
     file = tmp_path / "networks.safetensors"
-    file.write_bytes(pretrained_bytes(networks))
-    again = load_pretrained(file)
+    file.write_bytes(networks_bytes(networks))
+    again = load_networks(file)
     assert again.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert again.source == str(file)
     assert again.latent == networks.latent
@@ -58,37 +58,41 @@ def test_what_is_written_is_read_back_within_half_precision(
         for first, second in zip(_outputs(networks, images), _outputs(again, images), strict=True):
             torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-2)
             assert first.std() > 0
-    assert pretrained_bytes(again) == file.read_bytes()
+    assert networks_bytes(again) == file.read_bytes()
 
 
-def _outputs(networks: Pretrained, images: torch.Tensor) -> list[torch.Tensor]:
+def _outputs(networks: TrainedNetworks, images: torch.Tensor) -> list[torch.Tensor]:
     shape, encoder = networks.shape_networks(), networks.offset_encoder()
     parts = (shape.depth, shape.albedo, shape.view, shape.light, encoder)
     return [part(images) for part in parts]
 
 
-def test_networks_without_an_encoder_serve_every_gan(networks: Pretrained, tmp_path: Path) -> None:
-    alone = Pretrained(parameters_of(networks.shape_networks()), networks.networks, networks.camera)
+def test_networks_without_an_encoder_serve_every_gan(
+    networks: TrainedNetworks, tmp_path: Path
+) -> None:
+    alone = TrainedNetworks(
+        parameters_of(networks.shape_networks()), networks.networks, networks.camera
+    )
     file = tmp_path / "networks.safetensors"
-    file.write_bytes(pretrained_bytes(alone))
-    again = load_pretrained(file)
+    file.write_bytes(networks_bytes(alone))
+    again = load_networks(file)
     assert (again.style_dim, again.gan_sha256) == (None, None)
     assert again.offset_encoder() is None
     assert not [name for name in again.parameters if name.startswith("encoder.")]
-    check_pretrained(again, _gan(), RunConfig(camera=again.camera, networks=again.networks))
+    check_networks(again, _gan(), RunConfig(camera=again.camera, networks=again.networks))
     images = torch.zeros(1, 3, SIZE, SIZE)
     assert again.shape_networks().depth(images).shape == (1, SIZE, SIZE)
 
 
 def test_teachers_come_along_without_encoders_and_teachers_of_their_own(
-    networks: Pretrained, tmp_path: Path
+    networks: TrainedNetworks, tmp_path: Path
 ) -> None:
     other = tiny_networks("cd" * 32, STYLE, SIZE, seed=1)
     other = replace(other, networks=other.networks.model_copy(update={"max_shift_z": 0.1}))
     taught = networks.with_teachers([other.with_teachers([networks]), networks])
     file = tmp_path / "networks.safetensors"
-    file.write_bytes(pretrained_bytes(taught))
-    again = load_pretrained(file)
+    file.write_bytes(networks_bytes(taught))
+    again = load_networks(file)
     assert again.parameters.keys() == networks.parameters.keys()
     assert [each.networks for each in again.teachers] == [other.networks, networks.networks]
     images = torch.zeros(1, 3, SIZE, SIZE)
@@ -98,11 +102,11 @@ def test_teachers_come_along_without_encoders_and_teachers_of_their_own(
         with torch.no_grad():
             depths = [each.shape_networks().depth(images) for each in (teacher, origin)]
         torch.testing.assert_close(*depths, rtol=0, atol=1e-3)
-    assert pretrained_bytes(again) == file.read_bytes()
+    assert networks_bytes(again) == file.read_bytes()
     assert again.with_teachers([]).teachers == ()
 
 
-def test_networks_are_made_without_touching_the_random_numbers(networks: Pretrained) -> None:
+def test_networks_are_made_without_touching_the_random_numbers(networks: TrainedNetworks) -> None:
     before = torch.random.get_rng_state()
     made = parameters_of(networks.shape_networks(), networks.offset_encoder())
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -154,17 +158,17 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, messag
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        load_pretrained(file)
+        load_networks(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_parameters_of_other_networks(networks: Pretrained) -> None:
+def test_parameters_of_other_networks(networks: TrainedNetworks) -> None:
     wider = replace(networks, networks=networks.networks.model_copy(update={"width": 16}))
-    with pytest.raises(PretrainedError, match="does not hold the networks"):
+    with pytest.raises(NetworksError, match="does not hold the networks"):
         wider.shape_networks()
     longer = replace(networks, style_dim=STYLE + 1)
-    with pytest.raises(PretrainedError, match="does not hold the networks"):
+    with pytest.raises(NetworksError, match="does not hold the networks"):
         longer.offset_encoder()
 
 
@@ -187,20 +191,22 @@ def test_parameters_of_other_networks(networks: Pretrained) -> None:
     ],
 )
 def test_networks_of_another_gan_or_other_settings(
-    networks: Pretrained, change: Callable[[RunConfig, Gan], tuple[RunConfig, Gan]], message: str
+    networks: TrainedNetworks,
+    change: Callable[[RunConfig, Gan], tuple[RunConfig, Gan]],
+    message: str,
 ) -> None:
     gan = _gan()
     config = RunConfig(camera=networks.camera, networks=networks.networks)
-    check_pretrained(networks, gan, config)
+    check_networks(networks, gan, config)
     changed, other = change(config, gan)
-    with pytest.raises(PretrainedError, match=message):
-        check_pretrained(networks, other, changed)
+    with pytest.raises(NetworksError, match=message):
+        check_networks(networks, other, changed)
 
 
-def test_a_forward_pass_has_no_use_for_the_encoder(networks: Pretrained) -> None:
+def test_a_forward_pass_has_no_use_for_the_encoder(networks: TrainedNetworks) -> None:
     config = RunConfig(camera=networks.camera, networks=networks.networks)
     config = _with(_with(config, "latent", mapping_layers=2), "optimization", cycles=())
-    check_pretrained(networks, _gan(), config)
+    check_networks(networks, _gan(), config)
 
 
 @pytest.mark.parametrize("preset", ["heads64-forward", "heads64-tune", "heads64-refine"])
@@ -208,8 +214,8 @@ def test_packaged_networks_have_the_settings_of_their_presets(preset: str) -> No
     gan = load_gan("heads64")
     config = load_config(preset)
     for name in asset_names(NETWORKS_FILE):
-        packaged = load_pretrained(name)
-        check_pretrained(packaged, gan, config.model_copy(update={"networks": packaged.networks}))
+        packaged = load_networks(name)
+        check_networks(packaged, gan, config.model_copy(update={"networks": packaged.networks}))
 
 
 def _gan() -> Gan:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.networks.trained import Pretrained, PretrainedError
+from gan2shape.pipeline.networks.trained import NetworksError, TrainedNetworks
 from gan2shape.pipeline.training import finetune
 from gan2shape.pipeline.training.trainer import Batch
 from gan2shape.schemas.network_training import FinetuneConfig, baseline_config, finetune_settings
@@ -19,7 +19,7 @@ from tests.networks import tiny_networks
 SIZE, STYLE = 32, 8
 
 
-def made(initial: Pretrained, **changes: Any) -> FinetuneConfig:
+def made(initial: TrainedNetworks, **changes: Any) -> FinetuneConfig:
     own = {
         "method": "finetune",
         "camera": initial.camera,
@@ -41,7 +41,7 @@ def test_all_networks_learn_and_the_encoder_stays() -> None:
     images = some_images()
     with torch.no_grad():
         start = initial.shape_networks().depth(images)
-    torch.testing.assert_close(training.look(images).depth, start)
+    torch.testing.assert_close(training.predict(images).depth, start)
     training.step(Batch(images))
     left = training.networks()
     changed = {
@@ -134,7 +134,7 @@ def test_shapes_come_closer_to_the_teachers() -> None:
 def test_teachers_need_the_same_camera() -> None:
     initial = tiny_networks("0" * 64, STYLE, SIZE)
     other = replace(tiny_networks("0" * 64, STYLE, 2 * SIZE), source="large")
-    with pytest.raises(PretrainedError, match="large see images through another camera"):
+    with pytest.raises(NetworksError, match="large see images through another camera"):
         finetune.trainer(made(initial), initial, teachers=[other])
 
 

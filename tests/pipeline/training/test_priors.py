@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "view_prior": {"std": [0.15, 0.5, 0.08, 0.01, 0.01, 0.0]},
     "optimization": {
         "cycles": [
-            {"step1": 2, "step2": 1, "views": 2, "step3": 2},
+            {"step1": 2, "step2": 1, "view_iterations": 2, "step3": 2},
             {"step1": 1, "step2": 1, "step3": 1},
         ],
         "batch": 4,

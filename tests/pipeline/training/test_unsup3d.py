@@ -135,7 +135,7 @@ def test_without_symmetry_nothing_is_mirrored() -> None:
 def test_it_learns_to_reconstruct_with_all_its_networks() -> None:
     training = unsup3d.trainer(settings(learning_rate=1e-3), features)
     before = {name: value.clone() for name, value in training.state()["networks"].items()}
-    flat = training.look(some_images()).depth[:, :, 2:-2]
+    flat = training.predict(some_images()).depth[:, :, 2:-2]
     assert flat.max() == flat.min()  # it starts from a plane
     figures = [training.step(Batch(some_images())) for _ in range(30)]
     assert figures[-1]["photometric"] < 0.7 * figures[0]["photometric"]
@@ -144,7 +144,7 @@ def test_it_learns_to_reconstruct_with_all_its_networks() -> None:
     for net in ("depth_net", "albedo_net", "view_net", "light_net"):
         name = f"{net}.head.weight"
         assert not after[name].equal(before[name]), net
-    assert training.look(some_images()).depth[:, :, 2:-2].std() > 0
+    assert training.predict(some_images()).depth[:, :, 2:-2].std() > 0
 
 
 def test_depth_learns_the_ellipsoid_while_views_wait() -> None:
@@ -154,13 +154,13 @@ def test_depth_learns_the_ellipsoid_while_views_wait() -> None:
     images[:, :, :, :8] = images[:, :, :, -8:] = -1  # an object in the middle
     start = training.networks().parameters
     wanted = ellipsoid_depth(object_masks(images, 0.06).float(), CAMERA, config.ellipsoid)
-    far = (training.look(images).depth - wanted).abs().mean()
+    far = (training.predict(images).depth - wanted).abs().mean()
     for _ in range(20):
         training.step(Batch(images))
     after = training.networks().parameters
     waiting = {name for name in start if after[name].equal(start[name])}
     assert waiting == {name for name in start if name.startswith("view_net.")}
-    assert (training.look(images).depth - wanted).abs().mean() < 0.3 * far
+    assert (training.predict(images).depth - wanted).abs().mean() < 0.3 * far
     training.step(Batch(images))
     later = training.networks().parameters
     assert not [name for name in start if later[name].equal(after[name])]

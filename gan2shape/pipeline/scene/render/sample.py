@@ -9,7 +9,7 @@ from gan2shape.pipeline.scene.camera import Camera, project, transform, unprojec
 
 
 def sampling_positions(depth: Tensor, view: Tensor, camera: Camera) -> Tensor:
-    """Canonical pixel coordinates (B, S, S, 2) of what depth (B, S, S), seen under view, shows."""
+    """Shape pixel coordinates (B, S, S, 2) of what depth (B, S, S), seen under view, shows."""
     return project(transform(unproject(depth, camera), view, camera, inverse=True), camera)
 
 

@@ -1,4 +1,7 @@
-"""Two processes; one dies, the other waits for it. Run as `python -m tests.jobs.peers_standin`."""
+"""Two processes; one dies, the other waits for it.
+
+Run as `python -m tests.jobs.process_group_standin`.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from typing import Any
 from gan2shape.jobs.training import processes
 
 
-def work(job: Any, peers: Any, *others: Any) -> None:
+def work(job: Any, process_group: Any, *others: Any) -> None:
     """As where a GPU waits for another one's message."""
-    if peers.rank:
+    if process_group.rank:
         os._exit(3)
     time.sleep(600)
 
