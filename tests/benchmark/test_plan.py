@@ -153,9 +153,7 @@ def test_packaged_networks_start_three_rows(monkeypatch: pytest.MonkeyPatch) -> 
     assert starts[10] == Weights("heads64", "5" * 64)
     trained = [n for n, start in starts.items() if isinstance(start, Training)]
     assert trained == [1, 4, 5, 7, 8]
-    assert "row 9 Pretrained networks, one forward pass: heads64-forward from packaged" in str(
-        made
-    )
+    assert "row 9 Pretrained networks, one forward pass: heads64-forward from packaged" in str(made)
     networks = replace(networks, gan_sha256="0" * 64)
     with pytest.raises(UserError, match="were trained with another GAN"):
         plan(packaged=True)
