@@ -19,7 +19,7 @@ from gan2shape.jobs.run.start import Execution, execute
 from gan2shape.jobs.run.submit import submit
 from gan2shape.schemas.errors import UserError
 from tests.jobs import standin
-from tests.jobs.test_runs import make_run
+from tests.jobs.run.test_start import make_run
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gan2shape.jobs.run.shard_progress import (
 )
 from gan2shape.jobs.run.status import RunStatus, make_status, run_status, time_to_go
 from tests.jobs.content import shard_content
-from tests.jobs.test_store import run  # noqa: F401 - a fixture
+from tests.jobs.run.test_store import run  # noqa: F401 - a fixture
 
 
 def progress(shard=0, fraction=0.5, start=0.0, started=0.0, updated=100.0) -> Progress:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stylegan2_reference as reference
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gan2shape.pipeline.perceptual.feature_distance import feature_distance
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan, ops
+from tests.pipeline import stylegan2_reference as reference
 
 DATA = Path(__file__).parents[2] / "data"
 CHECKPOINT = DATA / "heads64-generator.pt"
