@@ -20,7 +20,7 @@ from gan2shape.pipeline.method.schedule import (
 from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, masked_l1
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.settings import RunConfig
 
 __all__ = ["Shapes", "Targets", "iterations_total", "reconstruct", "shapes_of"]

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.method.group import ProjectedSamples, new_group
 from gan2shape.pipeline.method.steps import Estimate, collect_samples, fit_albedo, fit_views
 from gan2shape.pipeline.networks.trained import parameters_of
 from gan2shape.pipeline.perceptual.losses import masked_l1
 from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
-from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan
+from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks

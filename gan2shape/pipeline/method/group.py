@@ -18,7 +18,7 @@ from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.process_group import SINGLE_PROCESS, ProcessGroup
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.masks import object_masks
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

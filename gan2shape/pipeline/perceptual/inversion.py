@@ -19,7 +19,7 @@ from torch.nn import functional
 from gan2shape.pipeline.perceptual.feature_distance import feature_distance, weighted_l1
 from gan2shape.pipeline.perceptual.lpips import Lpips
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.stylegan2.generator import Generator
 from gan2shape.schemas.settings import InversionConfig
 

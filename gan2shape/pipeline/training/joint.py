@@ -16,7 +16,7 @@ from gan2shape.pipeline.method.schedule import (
 from gan2shape.pipeline.networks.trained import TrainedNetworks, parameters_of
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss
 from gan2shape.pipeline.process_group import SINGLE_PROCESS, ProcessGroup
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

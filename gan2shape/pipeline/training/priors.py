@@ -28,7 +28,7 @@ from gan2shape.pipeline.method.schedule import (
     make_schedule,
     run_schedule,
 )
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import LightPriorConfig, RunConfig, ViewPriorConfig
 

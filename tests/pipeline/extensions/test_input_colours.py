@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.extensions.input_colours import paint
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Group, new_group
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.shape import Shape
-from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.settings import CameraConfig, RunConfig
 from tests.pipeline.gan_targets import gan_targets
 from tests.pipeline.shapes import depth_map, symmetric_albedo

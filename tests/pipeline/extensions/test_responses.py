@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.extensions.responses import rendered_samples, response, responses
 from gan2shape.pipeline.method.group import Group, new_group
 from gan2shape.pipeline.method.steps import Estimate
-from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.settings import RunConfig
 from tests.pipeline.gan_targets import gan_targets
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from gan2shape.jobs.weights.networks_file import load_networks
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.extensions import turn_calibration as calibration
 from gan2shape.pipeline.extensions.responses import rendered_samples
 from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns
 from gan2shape.pipeline.method.group import Group, new_group
-from gan2shape.pipeline.networks.trained import load_networks
-from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.settings import load_config
 from tests.pipeline.gan_targets import gan_targets
 

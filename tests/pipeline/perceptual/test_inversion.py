@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.perceptual.inversion import invert, match_size, measure_space, refine
-from gan2shape.pipeline.stylegan2 import Gan, load_gan
+from gan2shape.pipeline.stylegan2 import Gan
 from gan2shape.schemas.settings import InversionConfig
 
 

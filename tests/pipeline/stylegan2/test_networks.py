@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.perceptual.feature_distance import feature_distance
-from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan, ops
+from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, ops
 
 DATA = Path(__file__).parents[2] / "data"
 CHECKPOINT = DATA / "heads64-generator.pt"

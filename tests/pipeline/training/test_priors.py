@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.extensions.responses import Response
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Targets
-from gan2shape.pipeline.stylegan2 import Gan, load_gan
+from gan2shape.pipeline.stylegan2 import Gan
 from gan2shape.pipeline.training import priors
 from gan2shape.pipeline.training.priors import (
     Gaussians,

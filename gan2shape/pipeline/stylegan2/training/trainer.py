@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.stylegan2.generator import SEED_STRIDE, Generator
 from gan2shape.pipeline.stylegan2.training.augment import (
     adapt,
