@@ -42,8 +42,8 @@ from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.networks.trained import TrainedNetworks, check_gan
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.perceptual.lpips import Lpips
+from gan2shape.pipeline.seeds import batches
 from gan2shape.pipeline.stylegan2.gan import Gan
-from gan2shape.pipeline.stylegan2.training.trainer import batches
 from gan2shape.pipeline.training import finetune, supervised, unsup3d
 from gan2shape.pipeline.training.trainer import Batch, Trainer
 from gan2shape.schemas.errors import UserError
