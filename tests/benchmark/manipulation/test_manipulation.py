@@ -118,7 +118,12 @@ def make_run(
     networks: store.Weights | None = None,
 ) -> None:
     """A run that found the true shapes of the first `known` heads, and failed at the others."""
-    settings = {"camera.size": SIZE, "latent.mapping_layers": 2, "inversion.iterations": 2}
+    settings = {
+        "camera.size": SIZE,
+        "latent.mapping_layers": 2,
+        "inversion.iterations": 2,
+        "inversion.start_samples": 16,
+    }
     found = scan(str(heads))
     record = store.RunRecord(
         config=load_config("heads64", settings),

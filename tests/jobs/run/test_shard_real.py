@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "optimization.projected_samples": 4,
     "optimization.collapse_ratio": 0.0,
     "inversion.iterations": 2,
+    "inversion.start_samples": 16,
     "group_size": 2,
     "shard_size": 4,
 }

@@ -25,7 +25,11 @@ def images(gan: Gan) -> Tensor:
 
 def settings(iterations: int, batch: int = 4) -> InversionConfig:
     return InversionConfig(
-        iterations=iterations, batch=batch, learning_rate=0.3, perceptual_weight=1.0
+        start_samples=16,
+        iterations=iterations,
+        batch=batch,
+        learning_rate=0.3,
+        perceptual_weight=1.0,
     )
 
 
