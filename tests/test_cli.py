@@ -16,8 +16,8 @@ import yaml
 
 from gan2shape.cli import INTERRUPTED, cli, main
 from gan2shape.jobs.run.store import open_run
-from gan2shape.pipeline.networks.trained import networks_bytes
-from gan2shape.pipeline.stylegan2.checkpoint import load_gan
+from gan2shape.jobs.weights.networks_file import networks_bytes
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 from tests.jobs import standin
 from tests.networks import tiny_networks

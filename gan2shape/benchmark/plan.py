@@ -22,9 +22,11 @@ from gan2shape.benchmark.methods import (
 )
 from gan2shape.jobs.run.start import weights_path
 from gan2shape.jobs.run.store import Weights
-from gan2shape.pipeline.networks.trained import check_networks, load_networks
-from gan2shape.pipeline.perceptual.lpips import load_lpips
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
+from gan2shape.jobs.weights.lpips_file import load_lpips
+from gan2shape.jobs.weights.networks_file import load_networks
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.networks.trained import check_networks
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.synthetic.parameters import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.splits import split_seeds
 from gan2shape.schemas.benchmark import Recipe

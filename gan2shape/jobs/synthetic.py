@@ -15,7 +15,8 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from gan2shape.pipeline.synthetic.model import ANNY_VERSION, HeadModel, load_head_model
+from gan2shape.jobs.weights.head_model import ANNY_VERSION, load_head_model
+from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.parameters import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.render import Head, draw_heads
 from gan2shape.pipeline.synthetic.splits import split_of, split_seeds

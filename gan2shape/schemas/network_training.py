@@ -100,6 +100,7 @@ class FinetuneConfig(_BaselineConfig):
     symmetric: bool = True
     perceptual_weight: Weight = 0.5
     perceptual_share: float = Field(default=1.0, gt=0, le=1)
+    gradient_limit: Weight = 5.0
     feature_blocks: Positive = 4
     depth_smoothness: Weight = 0.01
     shading_smoothness: Weight = 0.01
@@ -129,7 +130,7 @@ def single_image_settings(config: RunConfig) -> dict[str, Any]:
     """The same without masks, for when they are known."""
     run = ("background_threshold", "view_prior", "light_prior", "renderer", "seed")
     losses = (
-        *("perceptual_weight", "perceptual_share", "feature_blocks"),
+        *("perceptual_weight", "perceptual_share", "feature_blocks", "gradient_limit"),
         *("depth_smoothness", "shading_smoothness"),
         *("colour_symmetry", "colour_evenness"),
     )

@@ -200,12 +200,19 @@ class OptimizationConfig(Settings):
     networks whose relief is about right; else the yaw's turns count in full."""
     symmetry_step1: When = "later_cycles"
     symmetry_step3: When = "always"
+    symmetry_sides: Literal["random", "both"] = "random"
+    """What symmetric steps compare with a target: the shape or its mirror image, drawn at random,
+    or both of them, as in the paper, at twice the cost."""
     learning_rates: LearningRates = LearningRates()
     decay: float = Field(default=0.0, ge=0, le=1)
     """Share of every step, at its end, over which the learning rates fall to zero; the paper
     keeps them (0). Short steps need it: it takes the noise out of what they leave behind."""
     betas: Range = (0.9, 0.999)
     weight_decay: float = Field(default=5e-4, ge=0)
+    gradient_limit: float = Field(default=5.0, ge=0)
+    """The depth's gradient at a pixel counts for at most so many times the mean of its image.
+    Triangles seen edge-on have gradients hundreds of times the usual. The paper has no limit (0).
+    """
     perceptual_weight: float = Field(default=0.5, ge=0)
     perceptual_share: float = Field(default=1.0, gt=0, le=1)
     """Share of an iteration's targets, drawn at random, that are compared by features; the others'
@@ -241,6 +248,8 @@ class InversionConfig(Settings):
     batch: Positive = 16
     learning_rate: float = Field(default=0.3, gt=0)
     """In units of W's spread."""
+    start_samples: Positive = 256
+    """Random samples of the generator; the search begins at the one most like the image."""
     perceptual_weight: float = Field(default=1.0, ge=0)
     """Weight on the discriminator's features, and on LPIPS where its weights are given."""
 

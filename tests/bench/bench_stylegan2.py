@@ -19,9 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.perceptual.feature_distance import feature_distance
 from gan2shape.pipeline.perceptual.inversion import invert
-from gan2shape.pipeline.stylegan2 import Gan, load_gan
+from gan2shape.pipeline.stylegan2 import Gan
 from gan2shape.schemas.settings import InversionConfig
 
 BATCH = 16

@@ -16,8 +16,8 @@ START = time.perf_counter()
 import torch  # noqa: E402
 
 from gan2shape.jobs.synthetic import split_seeds, write_heads  # noqa: E402
+from gan2shape.jobs.weights.head_model import load_head_model  # noqa: E402
 from gan2shape.pipeline.synthetic.mesh import frontal_mesh  # noqa: E402
-from gan2shape.pipeline.synthetic.model import load_head_model  # noqa: E402
 from gan2shape.pipeline.synthetic.parameters import sample_head  # noqa: E402
 from gan2shape.pipeline.synthetic.render import draw_heads  # noqa: E402
 

@@ -12,8 +12,8 @@ import gan2shape.benchmark.plan as plan_module
 from gan2shape.benchmark.methods import METHODS, TRAININGS, paper_ratio, parse_rows
 from gan2shape.benchmark.plan import HeadSet, Plan, Request, Training, make_plan
 from gan2shape.jobs.run.store import Weights
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.networks.trained import TrainedNetworks
-from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.benchmark import load_recipe, packaged_recipe
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import ConfigError, RunConfig

@@ -15,17 +15,10 @@ from gan2shape.benchmark.plan import Plan, Request, Training, make_plan
 from gan2shape.benchmark.side_by_side import train_all
 from gan2shape.benchmark.trainings import is_trained, networks_file, read_record
 from gan2shape.jobs.run.start import Execution
-from gan2shape.pipeline.perceptual import inversion
 from gan2shape.schemas.errors import UserError
 from tests.benchmark import tiny
 
 TWO = Execution("cpu", 2, 1)
-
-
-@pytest.fixture(autouse=True)
-def as_in_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which know nothing of what tests change here."""
-    monkeypatch.setattr(inversion, "START_SAMPLES", 256)
 
 
 @pytest.fixture(scope="module")

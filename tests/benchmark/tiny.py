@@ -37,6 +37,7 @@ _STEPS: dict[str, Any] = {
     "optimization.collapse_ratio": 0.0,
     "optimization.turn_calibration_iterations": 2,
     "inversion.iterations": 2,
+    "inversion.start_samples": 16,
     "precision": "float32",
 }
 _FINETUNE = {

@@ -11,11 +11,12 @@ import yaml
 from PIL import Image
 
 from gan2shape.jobs.synthetic import DataSetError, contact_sheet, parse_seeds, write_heads
+from gan2shape.jobs.weights.head_model import load_head_model
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.metrics import erode
 from gan2shape.pipeline.scene.shading import shade
-from gan2shape.pipeline.synthetic.model import HeadModel, load_head_model
+from gan2shape.pipeline.synthetic.model import HeadModel
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "heads64"
 

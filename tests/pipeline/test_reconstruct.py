@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.extensions.background_weight import sample_masks
+from gan2shape.pipeline.extensions.view_iterations import fit_views
+from gan2shape.pipeline.method.estimate import Estimate
 from gan2shape.pipeline.method.group import ProjectedSamples, new_group
-from gan2shape.pipeline.method.steps import Estimate, collect_samples, fit_albedo, fit_views
+from gan2shape.pipeline.method.steps import collect_samples, fit_albedo
 from gan2shape.pipeline.networks.trained import parameters_of
 from gan2shape.pipeline.perceptual.losses import masked_l1
-from gan2shape.pipeline.reconstruct import Shapes, Targets, iterations_total, reconstruct
-from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator, load_gan
+from gan2shape.pipeline.reconstruct import (
+    Shapes,
+    Targets,
+    iterations_total,
+    reconstruct,
+    variant_of,
+)
+from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks
@@ -130,6 +141,8 @@ def test_the_order_of_the_images_does_not_seed_the_group(gan: Gan, targets: Targ
         {"optimization": {"cycles": [{"step1": 1, "step2": 1, "view_iterations": 2, "step3": 1}]}},
         {"optimization": {"decay": 1.0}},
         {"optimization": {"perceptual_share": 0.5}},
+        {"optimization": {"gradient_limit": 0.0}},
+        {"optimization": {"symmetry_sides": "both"}},
         {
             "optimization": {
                 "cycles": [{"step1": 2, "step2": 2, "step3": 2, "background_weight": 0}]
@@ -138,7 +151,7 @@ def test_the_order_of_the_images_does_not_seed_the_group(gan: Gan, targets: Targ
     ],
     ids=[
         *("unregularized", "absolute", "masked", "asymmetric", "turns", "views", "decay"),
-        *("share", "object"),
+        *("share", "unlimited", "both sides", "object"),
     ],
 )
 def test_every_variant_runs_and_differs(
@@ -177,8 +190,9 @@ def test_a_share_of_the_targets_is_compared_by_features_in_proportion(
 
     for share, weight in ((1.0, 0.0), (1.0, 3.0), (0.5, 3.0)):
         options = {"perceptual_share": share, "perceptual_weight": weight, "batch": 2}
-        group = new_group(targets, gan, _config(optimization=options), constant)
-        fit_albedo(group, 1, False, losses.append)
+        config = _config(optimization=options)
+        group = new_group(targets, gan, config, constant, variant=variant_of(config))
+        fit_albedo(group, losses.append, iterations=1, symmetric=False)
     assert seen == [2, 1]
     # A distance of 1 everywhere adds the weight to the mean loss, however many are compared.
     assert losses[1] - losses[0] == pytest.approx(3.0, abs=1e-5)
@@ -192,24 +206,29 @@ def test_the_background_weighs_what_the_cycle_says(
     gan: Gan, targets: Targets, mask: str, outside: float
 ) -> None:
     group = new_group(targets, gan, _config(mask=mask))
-    index = torch.tensor([1, 0])
-    expected = torch.where(targets.masks[index] > 0, 1.0, outside)
-    assert torch.equal(group.loss_masks(index, 0.25), expected)
+    expected = torch.where(targets.masks > 0, 1.0, outside)
+    assert torch.equal(group.input_masks(0.25), expected)
 
 
 def test_samples_know_their_object_before_a_plain_background(gan: Gan, targets: Targets) -> None:
-    group = new_group(targets, gan, _config(mask="background"))
-    collect_samples(group)
-    samples = group.samples
-    assert samples is not None
+    config = _config(mask="background")
+    found = []
+    for background in (1.0, 0.25):
+        group = new_group(targets, gan, config)
+        weigh = partial(sample_masks, threshold=0.06, background=background)
+        collect_samples(group, weigh if background < 1 else None)
+        found.append(group.projected)
+    whole, samples = found
+    assert torch.equal(whole.images, samples.images)
+    covered = whole.masks > 0
+    assert torch.equal(whole.masks, covered.float())
+    assert set(samples.masks.unique().tolist()) == {0.0, 0.25, 1.0}
+    assert torch.equal(samples.masks > 0, covered)
     brightest = samples.images.float().amax(2)
     dark, bright = brightest < -0.9, brightest > -0.5
-    assert not samples.objects[:, :, 0, :2][dark[:, :, 0, :2]].any()  # the corners' black
-    assert samples.objects[bright].float().mean() > 0.99
-    index, picks = torch.tensor([0, 1]), torch.tensor([[2], [3]])
-    weights = samples.weights(index, picks, 0.0)
-    assert torch.equal(weights[:, 0] > 0, (samples.masks & samples.objects)[index, picks[:, 0]])
-    assert torch.equal(samples.weights(index, picks, 1.0)[0, 0], samples.masks[0, 2].float())
+    corner = dark[:, :, 0, :2] & covered[:, :, 0, :2]
+    assert (samples.masks[:, :, 0, :2][corner] == 0.25).all()
+    assert (samples.masks[bright & covered] == 1).float().mean() > 0.99
 
 
 def test_samples_show_nothing_that_given_masks_leave_out(gan: Gan, targets: Targets) -> None:
@@ -286,8 +305,8 @@ def test_the_view_network_learns_the_turns_of_the_samples(gan: Gan, targets: Tar
     turns = 0.3 * torch.randn(2, 4, 6, generator=random)
     turns[..., 5] = 0
     turns[..., 3:5] *= 0.01
-    whole = torch.ones(2, 4, 64, 64, dtype=torch.bool)
-    group.samples = ProjectedSamples(images, whole, whole, turns)
+    whole = torch.ones(2, 4, 64, 64)
+    group.samples = ProjectedSamples(images, whole, turns)
 
     def error() -> float:
         with torch.no_grad():
@@ -296,7 +315,7 @@ def test_the_view_network_learns_the_turns_of_the_samples(gan: Gan, targets: Tar
         return float(((views - inputs - turns)[..., :3]).abs().mean())
 
     before = error()
-    fit_views(group, 60, lambda loss: None)
+    fit_views(group, lambda loss: None, iterations=60)
     assert error() < 0.5 * before
 
 

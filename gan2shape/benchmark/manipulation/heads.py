@@ -12,9 +12,9 @@ from torch import Tensor
 
 from gan2shape.jobs.inputs.images import ImageError, load_image
 from gan2shape.jobs.run import store
-from gan2shape.pipeline.extensions.input_colours import painted_albedo
+from gan2shape.jobs.weights.head_model import load_head_model
+from gan2shape.pipeline.extensions.input_colours import input_colours
 from gan2shape.pipeline.perceptual.inversion import match_size
-from gan2shape.pipeline.synthetic.model import load_head_model
 from gan2shape.pipeline.synthetic.variations import Sitter, Studio
 from gan2shape.schemas.errors import UserError
 
@@ -84,7 +84,7 @@ class RunHeads:
         arrays = {name: store.read_rows(self.run.path, name, numbers) for name in ARRAYS}
         found = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
         inputs = torch.stack(images)
-        albedo = painted_albedo(found, inputs, self.run.record.config)
+        albedo = input_colours(found, inputs, self.run.record.config)
         return Subjects(
             inputs,
             found | {"albedo": albedo},

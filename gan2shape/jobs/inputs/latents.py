@@ -13,7 +13,7 @@ import tensorstore
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError, read_tree
+from gan2shape.jobs.weights.files import CheckpointError, read_tree
 from gan2shape.schemas.errors import UserError
 
 

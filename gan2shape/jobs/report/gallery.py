@@ -19,7 +19,7 @@ from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.jobs.inputs.images import ImageError, load_image
 from gan2shape.jobs.report.summary import RunSummary, manifest_rows
 from gan2shape.jobs.run import store
-from gan2shape.pipeline.extensions.input_colours import painted_albedo
+from gan2shape.pipeline.extensions.input_colours import input_colours
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.pictures import turn
@@ -160,7 +160,7 @@ def _colours(
     images = torch.from_numpy(pixels).to(tensors["albedo"]).permute(0, 3, 1, 2) * 2 - 1
     there = torch.tensor([image is not None for image in inputs])
     shown = tensors["mask"] * there[:, None, None]
-    return painted_albedo(tensors | {"mask": shown}, images, config)
+    return input_colours(tensors | {"mask": shown}, images, config)
 
 
 def _rendered(tensors: dict[str, Tensor], colours: Tensor, camera: Camera) -> dict[str, list[str]]:

@@ -35,11 +35,11 @@ class Engine:
 def default_engine() -> Engine:
     """The real pipeline."""
     from gan2shape.jobs.inputs.latents import load_latents
-    from gan2shape.pipeline.networks.trained import load_networks
+    from gan2shape.jobs.weights.lpips_file import load_lpips
+    from gan2shape.jobs.weights.networks_file import load_networks
+    from gan2shape.jobs.weights.stylegan2_file import load_gan
     from gan2shape.pipeline.perceptual.inversion import invert
-    from gan2shape.pipeline.perceptual.lpips import load_lpips
     from gan2shape.pipeline.reconstruct import Targets, iterations_total, reconstruct
-    from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 
     return Engine(
         load_gan=load_gan,

@@ -27,8 +27,8 @@ from gan2shape.jobs.run.engine import Engine, default_engine
 from gan2shape.jobs.run.shard import Device, run_shard
 from gan2shape.jobs.run.status import RunStatus, committed_shards, make_status, running_shards
 from gan2shape.jobs.run.submit import Finished, submit
+from gan2shape.jobs.weights.files import file_digest
 from gan2shape.pipeline.networks.trained import check_networks
-from gan2shape.pipeline.stylegan2.checkpoint import file_digest
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

@@ -30,14 +30,8 @@ from gan2shape.jobs.training.gan_quality import PART, RealImages
 from gan2shape.jobs.training.gan_request import Request, check_settings, resume_key, write_settings
 from gan2shape.jobs.training.image_array import Pixels, dataset, subset, to_images
 from gan2shape.jobs.training.loop import Means, Pace, Stop, append_row, trim_rows
-from gan2shape.pipeline.stylegan2.training.trainer import (
-    GRID_LATENTS,
-    QUALITY_LATENTS,
-    Trainer,
-    TrainingError,
-    batches,
-    spread_seed,
-)
+from gan2shape.pipeline.seeds import GRID_LATENTS, QUALITY_LATENTS, batches, spread_seed
+from gan2shape.pipeline.stylegan2.training.trainer import Trainer, TrainingError
 from gan2shape.schemas.gan_training import GanTrainingConfig
 
 STATE = "state"

@@ -13,8 +13,10 @@ import yaml
 from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.training.processes import tune_allocator
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
-from gan2shape.pipeline.stylegan2.training.fid import Inception, load_inception
+from gan2shape.jobs.weights.inception_file import load_inception
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.stylegan2.gan import Gan
+from gan2shape.pipeline.stylegan2.training.fid import Inception
 from gan2shape.pipeline.stylegan2.training.trainer import TrainingError
 from gan2shape.schemas.gan_training import (
     ARCHITECTURE,

@@ -28,12 +28,13 @@ from gan2shape.jobs.training.loop import append_row
 from gan2shape.jobs.training.pictures import write_pictures
 from gan2shape.jobs.training.processes import in_processes
 from gan2shape.jobs.training.training_set import load_training_set, shared_latents
+from gan2shape.jobs.weights.files import file_digest
+from gan2shape.jobs.weights.lpips_file import load_lpips
+from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.method.schedule import StepReport
-from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
-from gan2shape.pipeline.perceptual.lpips import load_lpips
 from gan2shape.pipeline.process_group import ProcessGroup
-from gan2shape.pipeline.stylegan2.checkpoint import file_digest, load_gan
 from gan2shape.pipeline.training import joint as pipeline
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig, plain_digest

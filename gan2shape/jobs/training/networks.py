@@ -35,16 +35,15 @@ from gan2shape.jobs.training.image_array import dataset, subset
 from gan2shape.jobs.training.loop import Means, Pace, Stop, append_row, trim_rows
 from gan2shape.jobs.training.pictures import SHOWN, write_sheet
 from gan2shape.jobs.training.processes import tune_allocator
-from gan2shape.pipeline.networks.trained import (
-    TrainedNetworks,
-    check_gan,
-    load_networks,
-    networks_bytes,
-)
+from gan2shape.jobs.weights.files import file_digest
+from gan2shape.jobs.weights.lpips_file import load_lpips
+from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.networks.trained import TrainedNetworks, check_gan
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_distance
-from gan2shape.pipeline.perceptual.lpips import Lpips, load_lpips
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, load_gan
-from gan2shape.pipeline.stylegan2.training.trainer import batches
+from gan2shape.pipeline.perceptual.lpips import Lpips
+from gan2shape.pipeline.seeds import batches
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.training import finetune, supervised, unsup3d
 from gan2shape.pipeline.training.trainer import Batch, Trainer
 from gan2shape.schemas.errors import UserError

@@ -27,7 +27,8 @@ from gan2shape.jobs.inputs.scan import Scan, scan
 from gan2shape.jobs.training.loop import rounded
 from gan2shape.jobs.training.priors_page import distributions, page, read_truth, table
 from gan2shape.jobs.training.training_set import load_training_set, shared_latents
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.training.priors import Gaussians, Priors, estimate_priors
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig, plain_digest

@@ -14,7 +14,7 @@ from gan2shape.jobs.inputs.scan import Scan
 from gan2shape.jobs.run.shard_image import ShardImage, load_shard_image
 from gan2shape.pipeline.method.group import Targets
 from gan2shape.pipeline.perceptual.inversion import invert
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 

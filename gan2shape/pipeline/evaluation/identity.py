@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan2shape.pipeline.perceptual.inversion import match_size
-from gan2shape.pipeline.stylegan2.training.trainer import batches
+from gan2shape.pipeline.seeds import batches
 
 SIZE = 64
 DIMENSIONS = 64

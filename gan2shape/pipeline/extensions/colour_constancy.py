@@ -1,6 +1,7 @@
-"""What an input's own colours tell of its shape, once it has been unshaded.
+"""Colour constancy of the inputs (settings `colour_symmetry` and `colour_evenness`).
 
-Unshaded by the right shape and light, and seen from the right side, a symmetric object's left and
+An input divided by the shading of its shape shows the object's own colours. Under the right shape
+and light, and seen from the right side, a symmetric object's left and
 right half have the same albedo, whatever that is; and what has one chromaticity, which grey light
 does not change, mostly has one brightness (Land and McCann's Retinex, 1971). Comparing the input
 with a rendering asks the same (Unsup3d, section 3.1), but by way of an albedo network whose own
@@ -13,13 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.extensions.input_colours import DARKEST, seen_on
+from gan2shape.pipeline.extensions.input_colours import DARKEST
+from gan2shape.pipeline.method.losses import Fit
 from gan2shape.pipeline.perceptual.losses import masked_mean
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
-from gan2shape.pipeline.scene.render import Backend
+from gan2shape.pipeline.scene.render import Backend, render_depth
 from gan2shape.pipeline.scene.shading import diffuse_shading, light_strengths
 from gan2shape.pipeline.scene.shape import Shape
+from gan2shape.pipeline.scene.visibility import seen_on
 
 WINDOW = 3
 """Colours are averaged over so many points each way: eyes and brows a pixel out of place would
@@ -33,6 +36,14 @@ ANOTHER = 0.07
 shading."""
 APART = ((0, 3), (3, 0), (0, 7), (7, 0), (5, 5), (5, -5), (0, 13), (13, 0), (9, 9), (9, -9))
 """Steps down and to the right between points that are compared, in 64ths of the size."""
+
+
+def colour_term(fit: Fit, symmetry: float, evenness: float) -> Tensor:
+    """The term of step 3's loss: `colour_loss` (B,) of the inputs by these weights."""
+    targets, config = fit.group.targets, fit.group.config
+    images, masks = targets.images[fit.index], targets.masks[fit.index]
+    place = (fit.shapes, fit.view, fit.light, images, masks, fit.group.camera, config.renderer)
+    return colour_loss(*place, symmetry=symmetry, evenness=evenness)[0]
 
 
 def colour_loss(
@@ -61,7 +72,10 @@ def colour_loss(
     figures: dict[str, Tensor] = {}
     if not (symmetry or evenness):
         return loss, figures
-    bright, seen = seen_on(shapes, view, (images + 1 + DARKEST) / 2, masks, camera, renderer)
+    with torch.no_grad():
+        front, covered = render_depth(shapes.depth, view, camera, renderer)
+    brightness = (images + 1 + DARKEST) / 2
+    bright, seen = seen_on(shapes, view, brightness, masks, front, covered, camera)
     colours = bright.clamp(min=DARKEST / 2).log()
     if symmetry:
         halves = asymmetry(colours - _log_shading(shapes.normals, light), seen)

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.perceptual.losses import masked_mean
+from gan2shape.pipeline.perceptual.losses import depth_errors, masked_mean
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.render import Backend, render_depth
-from gan2shape.pipeline.training.supervised import depth_errors
 
 DEPTH_WEIGHT = 80.0
-"""On errors of depth in scene units against the mean, where those of normals in radians have 1."""
+"""Weight of errors of depth in scene units, where those of normals in radians have 1: the object is
+about 0.1 deep, which makes both errors about as large."""
 TINY = 1e-8
 
 
 @torch.no_grad()
 def consensus_depth(
-    opinions: Sequence[ShapeNetworks],
+    networks: Sequence[ShapeNetworks],
     images: Tensor,
     masks: Tensor,
     precision: str,
@@ -33,22 +33,27 @@ def consensus_depth(
     *,
     mirrored: bool = False,
 ) -> Tensor:
-    """Mean depth (B, S, S) of the networks' shapes in images (B, 3, S, S), as far away as the
-    first's, NaN outside of masks (B, S, S) and where one of them has none.
+    """Mean depth (B, S, S) in scene units of the shapes that several networks see in images.
 
-    What they do not agree on averages out and leaves a flatter shape, so it is made as deep as
-    theirs are on average. With `mirrored` it is the mean of what they see in the mirror images too.
+    It is as far away as the first network's. What the networks do not agree on averages out and
+    leaves a flatter shape, so the mean is made as deep as their shapes are on average.
+
+    Args:
+        images: (B, 3, S, S) in [-1, 1].
+        masks: (B, S, S). The depth is NaN outside of them, and where one of the shapes has none.
+        precision: of the networks, as in the settings.
+        mirrored: take the mean with what the networks see in the mirror images too.
     """
     depths, inside = [], masks > 0
-    for networks in opinions:
+    for network in networks:
         for flipped in (False, True) if mirrored else (False,):
             shown = images.flip(-1) if flipped else images
             with autocast(images.device, precision):
-                depth, view = networks.depth(shown), networks.view(shown)
-            depth, seen = render_depth(depth, view, networks.camera, renderer)
+                depth, view = network.depth(shown), network.view(shown)
+            depth, seen = render_depth(depth, view, network.camera, renderer)
             depths.append(depth.flip(-1) if flipped else depth)
             inside = inside & ((seen.flip(-1) if flipped else seen) > 0)
-    far = torch.stack(depths)  # (opinions, B, S, S)
+    far = torch.stack(depths)  # (networks or twice as many, B, S, S)
     level = masked_mean(far, inside)[..., None, None]
     centred = far - level
     mean = centred.mean(0)

@@ -1,4 +1,4 @@
-"""How far projected samples are really turned.
+"""How far projected samples are really turned (setting `turn_calibration_iterations`).
 
 The GAN follows a rendering's yaw by most of it, its pitch by half, its roll hardly at all. Taken
 for turned as far as was asked about every axis, samples would teach the view network turns that
@@ -13,35 +13,53 @@ shallow; where the relief is about right already the yaw can count as far as it 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.extensions.responses import response
+from gan2shape.pipeline.method.estimate import Estimate
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.method.optimizer import adam, countdown, update
 from gan2shape.pipeline.method.sampling import YAW
-from gan2shape.pipeline.method.steps import Estimate
 from gan2shape.pipeline.precision import autocast
 
 BATCH = 32
+"""Renderings in an iteration."""
 RENDERINGS = 8
-"""Of every image that the taught network is tried on."""
+"""Renderings of every image that the taught network is tried on."""
 LEAST = 0.1
 """Share of a turn that the network is taken to see in renderings, even if it sees less."""
 
 
+@dataclass(frozen=True)
+class Response:
+    """How predictions (.., D) follow known changes (.., D) of what they are about.
+
+    gain: (D,) predicted change for a change of 1.
+    noise: (D,) standard deviation of what is predicted besides.
+    """
+
+    gain: Tensor
+    noise: Tensor
+
+
+def response(changes: Tensor, predictions: Tensor) -> Response:
+    """Measure how predicted changes (K, D) follow known ones (K, D); gain 0 where none changes."""
+    power = changes.square().sum(0)
+    gain = (changes * predictions).sum(0) / power.clamp_min(torch.finfo(power.dtype).tiny)
+    return Response(gain, (predictions - gain * changes).square().mean(0).sqrt())
+
+
 def calibrate_turns(group: Group, iterations: int) -> None:
-    """Scale the turns of the group's projected samples, axis by axis, to what they show.
+    """Scale the turns of the group's projected samples, axis by axis, to what the samples show.
 
     A copy of the view network learns the known views of renderings in `iterations` steps. Its
     response to turns of samples over that to turns of renderings tells how far the samples follow.
     An axis keeps what it follows in comparison with the yaw, and the yaw's turns stay; with
     `calibrate_yaw` every axis keeps what it follows.
     """
-    samples = group.samples
-    if samples is None:
-        raise ValueError("there are no projected samples yet; step 2 collects them")
+    samples = group.projected
     if group.process_group.worst(int(not group.alive), group.device):
         return
     estimate = Estimate(group)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from gan2shape.pipeline.method.variant import PAPER, Variant
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.networks.trained import TrainedNetworks, check_networks
 from gan2shape.pipeline.perceptual.inversion import pictures
@@ -17,13 +17,13 @@ from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_d
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.process_group import SINGLE_PROCESS, ProcessGroup
 from gan2shape.pipeline.scene.camera import Camera
-from gan2shape.pipeline.scene.masks import object_masks
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.seeds import group_seed
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 
 AT_ONCE = 64
-"""Images of a group that go through a network together where it is for all of them."""
+"""Images of a group that go through a network together where all of them do: memory bounds it."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,18 @@ class Targets:
 
 @dataclass(frozen=True)
 class ProjectedSamples:
-    """K images per target that the GAN made of the current shape's renderings (step 2).
+    """K images per target that the GAN made of pseudo samples of its shape (step 2).
 
     images: (N, K, 3, S, S) float16 in [-1, 1].
-    masks: (N, K, S, S) bool, where the rendering that each was made from covers the frame.
-    objects: (N, K, S, S) bool, their object, where the background is plain; else all true.
-    turns: (N, K, 6), how far the view of that rendering is from the view found for the input.
+    masks: (N, K, S, S) float32 in [0, 1], weights of their pixels in losses. They are 0 where the
+        pseudo sample shows nothing of the shape.
+    turns: (N, K, 6), the view of the pseudo sample less that found for the input: radians and scene
+        units.
     """
 
     images: Tensor
     masks: Tensor
-    objects: Tensor
     turns: Tensor
-
-    def weights(self, index: Tensor, picks: Tensor, background: float) -> Tensor:
-        """Weights (B, P, S, S) in losses of the pixels of targets' (B,) samples `picks` (B, P)."""
-        place = index[:, None], picks
-        return self.masks[place] * weighted(self.objects[place].float(), background)
 
 
 @dataclass
@@ -72,12 +67,12 @@ class Group:
     camera: Camera
     gan: Gan
     networks: ShapeNetworks
-    teachers: tuple[TrainedNetworks, ...]
     encoder: OffsetEncoder
     perceptual: PerceptualLoss
     features: PerceptualLoss
     random: Generator
     failures: list[str | None]
+    variant: Variant = PAPER
     samples: ProjectedSamples | None = None
     process_group: ProcessGroup = SINGLE_PROCESS
 
@@ -91,6 +86,13 @@ class Group:
         if self.targets.latents is None:
             raise ValueError("latents are needed, and the targets have none")
         return self.targets.latents
+
+    @property
+    def projected(self) -> ProjectedSamples:
+        """The projected samples. Raises `ValueError` before step 2 has collected them."""
+        if self.samples is None:
+            raise ValueError("there are no projected samples yet; step 2 collects them")
+        return self.samples
 
     @cached_property
     def inverted(self) -> Tensor:
@@ -109,7 +111,7 @@ class Group:
         return self.failures.count(None)
 
     def draw(self, count: int) -> Tensor:
-        """Indices of `count` images still active, without repetition while there are enough."""
+        """Draw indices (count,) of images not failed, none twice while there are enough."""
         active = self.active()
         rounds = -(-count // len(active))
         order = [
@@ -126,26 +128,13 @@ class Group:
         """The generator's images of latents (B, D), (B, 3, S, S) float32, reduced to S pixels."""
         return pictures(self.gan.generator, latents, self.camera.size)
 
-    def loss_masks(self, index: Tensor, background: float = 1.0) -> Tensor:
-        """Weights (B, S, S) in losses of the inputs' pixels, 1 on the object.
+    def input_masks(self, outside: float = 1.0) -> Tensor:
+        """Weights (N, S, S) of the inputs' pixels in losses: 1 on the object, `outside` elsewhere.
 
-        Outside of it 0 where masks are given; a plain background is an observation of its own,
-        which tells where the silhouette is, and weighs `background`.
+        Where masks are given, what lies outside of them weighs 0.
         """
-        return weighted(
-            self.targets.masks[index], 0.0 if self.config.mask == "given" else background
-        )
-
-    def objects(self, images: Tensor) -> Tensor:
-        """The object (B, S, S) bool in images (B, 3, S, S), where the background is plain."""
-        if self.config.mask != "background":
-            return torch.ones_like(images[:, 0], dtype=torch.bool)
-        return object_masks(images, self.config.background_threshold)
-
-
-def weighted(masks: Tensor, background: float) -> Tensor:
-    """Masks (..., S, S) with `background` in place of 0."""
-    return masks + background * (1 - masks)
+        masks = self.targets.masks
+        return masks + (0.0 if self.config.mask == "given" else outside) * (1 - masks)
 
 
 def new_group(
@@ -155,11 +144,20 @@ def new_group(
     lpips: PerceptualLoss | None = None,
     pretrained: TrainedNetworks | None = None,
     process_group: ProcessGroup = SINGLE_PROCESS,
+    variant: Variant = PAPER,
 ) -> Group:
-    """A group seeded by the run's seed and the images' ids, its networks pretrained or fresh.
+    """Make a group whose networks are the pretrained ones, or fresh.
 
-    ProcessGroup begin with equal networks.
+    Random numbers come from the settings' seed and the images' ids.
 
+    Args:
+        targets: the images, their masks and latents.
+        gan: frozen generator and discriminator.
+        config: the run's settings.
+        lpips: perceptual loss for steps 1 and 3 in place of the discriminator's features.
+        pretrained: networks to start from.
+        process_group: processes that train the same networks; all begin with equal ones.
+        variant: what takes the place of the paper's choices.
     Raises:
         UserError: the sizes of images, masks, latents, GAN and pretrained networks do not fit each
             other, there are no latents for the cycles, or the GAN has no discriminator.
@@ -214,12 +212,12 @@ def new_group(
         camera=camera,
         gan=gan,
         networks=networks,
-        teachers=() if pretrained is None else pretrained.teachers,
         encoder=encoder,
         perceptual=lpips or features,
         features=features,
         random=Generator(device=device).manual_seed(seed),
         failures=_unusable(targets),
+        variant=variant,
         process_group=process_group,
     )
 
@@ -232,12 +230,6 @@ def _unusable(targets: Targets) -> list[str | None]:
         None if bool(torch.isfinite(latent).all()) else "its latent is not finite"
         for latent in targets.latents
     ]
-
-
-def group_seed(seed: int, ids: list[str]) -> int:
-    """A 63-bit seed from the run's seed and the images in the group, whatever their order."""
-    text = "\n".join([str(seed), *sorted(ids)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def group_state(group: Group) -> dict[str, Any]:

@@ -17,10 +17,11 @@ class AllFailedError(Exception):
 
 
 def update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: Tensor) -> Tensor:
-    """One optimiser step on the mean of per-image losses (B,), which is returned.
+    """Do one optimiser step on the mean of losses (B,) of inputs `index` (B,), and return the mean.
 
-    A loss that is not finite ends its image; the step is left out, since gradients would carry
-    the damage to the other images of the group, and by all processes alike.
+    A loss that is not finite ends its image. The step is then left out, by all processes alike:
+    gradients would carry the damage to the other images of the group. Raises `AllFailedError` when
+    no image is left.
     """
     bad = index[~torch.isfinite(loss)].tolist()
     for image in bad:
@@ -39,7 +40,7 @@ def update(group: Group, optimizer: torch.optim.Optimizer, index: Tensor, loss: 
 
 
 def adam(group: Group, **networks: nn.Module) -> torch.optim.Adam:
-    """Adam over the networks named as in `LearningRates`, each with its own rate."""
+    """Adam over networks by their names in `LearningRates`, each with its own rate."""
     options = group.config.optimization
     return torch.optim.Adam(
         [
@@ -65,11 +66,10 @@ def adam_of_shapes(group: Group) -> torch.optim.Adam:
 
 
 def countdown(group: Group, optimizer: torch.optim.Optimizer, count: int) -> Iterator[int]:
-    """0 to count - 1, with the learning rates falling to zero over the last `decay` of them."""
+    """Yield 0 to count - 1, and set the learning rates of each iteration as the variant says."""
     rates = [float(part["lr"]) for part in optimizer.param_groups]
-    ramp = group.config.optimization.decay * count
     for iteration in range(count):
-        share = min(1.0, (count - iteration) / ramp) if ramp else 1.0
+        share = group.variant.learning_rate(iteration, count)
         for part, rate in zip(optimizer.param_groups, rates, strict=True):
             part["lr"] = rate * share
         yield iteration

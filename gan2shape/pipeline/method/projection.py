@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gan2shape.pipeline.perceptual.inversion import LatentSpace, measure_space, pictures, refine
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.settings import InversionConfig, LatentConfig
 
 OBJECTS = 8

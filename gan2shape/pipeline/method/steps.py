@@ -1,76 +1,83 @@
-"""The steps of one cycle of GAN2Shape (section 3.2): ellipsoid, albedo, projection, shape."""
+"""The steps of GAN2Shape (Pan et al., ICLR 2021, section 3.2), one function each.
+
+As in the paper, D, A, V and L are the networks of depth d, albedo a, view v and light l. Pi renders
+and Lambda shades; G is the generator and E the offset encoder. One iteration takes several inputs
+at once. `reconstruct.py` hands over what is not in the paper: loss terms, weights of pixels, and
+the functions of a group's `Variant`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.extensions.colour_constancy import colour_loss
-from gan2shape.pipeline.extensions.input_colours import on_shapes, paint
 from gan2shape.pipeline.method import projection
-from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth, ellipsoid_error
-from gan2shape.pipeline.method.group import AT_ONCE, Group, ProjectedSamples
+from gan2shape.pipeline.method.ellipsoid import ERROR_SCALE, ellipsoid_depth, ellipsoid_error
+from gan2shape.pipeline.method.estimate import Estimate
+from gan2shape.pipeline.method.group import Group, ProjectedSamples
+from gan2shape.pipeline.method.losses import Fit, Terms, reconstruction_loss
 from gan2shape.pipeline.method.optimizer import adam, adam_of_shapes, countdown, update
-from gan2shape.pipeline.method.sampling import sample_lights, sample_views
-from gan2shape.pipeline.perceptual.losses import masked_l1, share_of_distance
+from gan2shape.pipeline.perceptual.losses import masked_l1
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.geometry import smoothness
-from gan2shape.pipeline.scene.render import Rendering, warp
 from gan2shape.pipeline.scene.shading import diffuse_shading
 from gan2shape.pipeline.scene.shape import Shape
 
 OnIteration = Callable[[Tensor], None]
 """Called after every iteration with its mean loss (a detached scalar)."""
 
-GRADIENT_LIMIT = 5.0
-MEAN_VIEW_ERRORS = 2.0
-"""Standard errors of the prior's mean that the mean view of some inputs may be away from it."""
-
 
 def fit_ellipsoid(group: Group, on_iteration: OnIteration) -> None:
-    """Step 0: regress every image's depth to the ellipsoid over its mask."""
+    """Step 0, the weak shape prior: regress every depth to an ellipsoid over the input's mask.
+
+    Minimises |D(I) - ellipsoid|^2 + weight * smoothness of D(I) over D.
+    """
     options = group.config.ellipsoid
     smooth = group.config.optimization.depth_smoothness
     wanted = ellipsoid_depth(group.targets.masks, group.camera, options)
     optimizer = adam(group, depth=group.networks.depth_net)
     optimizer.param_groups[0]["lr"] = options.learning_rate
     for _ in countdown(group, optimizer, options.iterations):
-        index = group.draw(_batch(group))
+        index = draw_inputs(group)
         with autocast(group.device, group.config.precision):
             depth = group.networks.depth(group.targets.images[index])
         loss = ellipsoid_error(depth, wanted[index])
-        loss = loss + 100 * smooth * smoothness(depth)
+        loss = loss + ERROR_SCALE * smooth * smoothness(depth)
         on_iteration(update(group, optimizer, index, loss))
 
 
-def fit_albedo(group: Group, iterations: int, symmetric: bool, on_iteration: OnIteration) -> None:
-    """Step 1: fit the albedo to the inputs with depth, view and light held."""
-    networks, images = group.networks, group.targets.images
+def fit_albedo(
+    group: Group, on_iteration: OnIteration, *, iterations: int, symmetric: bool
+) -> None:
+    """Step 1: fit the albedo to the inputs, with depth, view and light held.
+
+    Minimises loss(I, Pi(Lambda(d, A(I), l), d, v)) over A.
+    """
+    images, masks = group.targets.images, group.input_masks()
     held = Estimate(group)
     depth, normals = held.shapes.depth, held.shapes.normals
-    optimizer = adam(group, albedo=networks.albedo_net)
+    optimizer = adam(group, albedo=group.networks.albedo_net)
     for _ in countdown(group, optimizer, iterations):
-        index = group.draw(_batch(group))
+        index = draw_inputs(group)
         with autocast(group.device, group.config.precision):
-            albedo = networks.albedo(images[index])
-        loss = _reconstruction_loss(
-            group,
-            Shape(depth[index], normals[index], albedo),
-            held.view[index],
-            held.light[index],
-            images[index],
-            group.loss_masks(index),
-            symmetric,
+            albedo = group.networks.albedo(images[index])
+        shapes = Shape(depth[index], normals[index], albedo)
+        view, light = held.view[index], held.light[index]
+        loss = reconstruction_loss(
+            group, shapes, view, light, images[index], masks[index], symmetric
         )
         on_iteration(update(group, optimizer, index, loss))
 
 
-def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> None:
-    """Step 2: teach the encoder to project renderings of the shapes onto the GAN's images."""
+def fit_encoder(group: Group, on_iteration: OnIteration, *, iterations: int) -> None:
+    """Step 2: teach the encoder to project pseudo samples onto the GAN's images.
+
+    Minimises loss'(I_i, G(w + E(I_i))) + weight * |E(I_i)|^2 over E. The I_i are pseudo samples,
+    renderings of the shapes under random views and lights. loss' compares pixels and features of
+    the discriminator.
+    """
     estimate = Estimate(group)
     optimizer = adam(group, encoder=group.encoder)
     for _ in countdown(group, optimizer, iterations):
@@ -87,10 +94,14 @@ def fit_encoder(group: Group, iterations: int, on_iteration: OnIteration) -> Non
 
 
 @torch.no_grad()
-def collect_samples(group: Group, objects: bool = True) -> None:
-    """The projected samples of step 2; an image whose samples are all alike fails as collapsed.
+def collect_samples(group: Group, sample_masks: Callable[[Tensor], Tensor] | None = None) -> None:
+    """Step 2, afterwards: make the projected samples G(w + E(I_i)) that step 3 learns from.
 
-    Without `objects` all that samples show counts as such: enough where the background weighs 1.
+    An image whose samples are all alike fails as collapsed.
+
+    Args:
+        sample_masks: gives weights (B, S, S) of the pixels of samples (B, 3, S, S), besides 0 where
+            the pseudo sample shows nothing; without it all others weigh 1.
     """
     options = group.config.optimization
     estimate = Estimate(group)
@@ -98,8 +109,7 @@ def collect_samples(group: Group, objects: bool = True) -> None:
     shape = (count, options.projected_samples)
     samples = ProjectedSamples(
         images=torch.zeros(*shape, 3, size, size, dtype=torch.float16, device=group.device),
-        masks=torch.zeros(*shape, size, size, dtype=torch.bool, device=group.device),
-        objects=torch.ones(*shape, size, size, dtype=torch.bool, device=group.device),
+        masks=torch.zeros(*shape, size, size, device=group.device),
         turns=torch.zeros(*shape, 6, device=group.device),
     )
     for image in group.active().tolist():
@@ -111,10 +121,9 @@ def collect_samples(group: Group, objects: bool = True) -> None:
                 offset = latent_offset(group, pseudo.image, index)
                 projected = group.generate(group.latents[index] + offset)
             projected = projected.clamp(-1, 1)
+            weights = 1.0 if sample_masks is None else sample_masks(projected)
             samples.images[image, chunk] = projected.half()
-            samples.masks[image, chunk] = pseudo.mask.bool()
-            if objects:
-                samples.objects[image, chunk] = group.objects(projected)
+            samples.masks[image, chunk] = pseudo.mask * weights
             samples.turns[image, chunk] = views - estimate.view[image]
             spread[0] += _spread(projected)
             spread[1] += _spread(pseudo.image)
@@ -128,61 +137,47 @@ def collect_samples(group: Group, objects: bool = True) -> None:
     group.samples = samples
 
 
-def fit_views(group: Group, iterations: int, on_iteration: OnIteration) -> None:
-    """Between steps 2 and 3: teach the view network the known turns of projected samples.
-
-    This fixes the scale of rotations, which relief would otherwise trade against, and costs no
-    rendering.
-    """
-    optimizer = adam(group, view=group.networks.view_net)
-    for _ in countdown(group, optimizer, iterations):
-        index, picks = _draw_samples(group)
-        targets = _with_samples(group, index, picks)
-        with autocast(group.device, group.config.precision):
-            view = group.networks.view(targets)
-        loss = _view_error(group, view, _samples(group).turns[index[:, None], picks])
-        on_iteration(update(group, optimizer, index, loss))
-
-
 def fit_shape(
     group: Group,
+    on_iteration: OnIteration,
+    *,
     iterations: int,
     symmetric: bool,
-    background: float,
-    on_iteration: OnIteration,
+    terms: Terms = (),
+    input_masks: Tensor | None = None,
 ) -> None:
     """Step 3: fit depth, albedo, view and light to inputs and projected samples at once.
 
-    Pixels of a plain background weigh `background`, those of the object 1.
+    Minimises the mean of loss(I_i, Pi(Lambda(D(I), A(I), L(I_i)), D(I), V(I_i))) over the input
+    I = I_0 and its samples I_i, plus weight * smoothness of depth and of shading, over D, A, V, L.
+
+    Args:
+        terms: what is added to the loss besides.
+        input_masks: weights (N, S, S) of the inputs' pixels, if not the method's own.
     """
-    options, networks, samples = group.config.optimization, group.networks, _samples(group)
+    options, networks, samples = group.config.optimization, group.networks, group.projected
+    input_masks = group.input_masks() if input_masks is None else input_masks
     optimizer = adam_of_shapes(group)
     for _ in countdown(group, optimizer, iterations):
-        index, picks = _draw_samples(group)
-        inputs, targets = group.targets.images[index], _with_samples(group, index, picks)
-        seen = samples.weights(index, picks, background)
-        masks = torch.cat([group.loss_masks(index, background)[:, None], seen], 1).flatten(0, 1)
+        index, picks = draw_samples(group)
+        inputs, place = group.targets.images[index], (index[:, None], picks)
+        targets = with_samples(group, index, picks)  # (B * (1 + P), 3, S, S)
+        masks = torch.cat([input_masks[index][:, None], samples.masks[place]], 1).flatten(0, 1)
         with autocast(group.device, group.config.precision):
             depth, albedo = networks.depth(inputs), networks.albedo(inputs)
             view, light = networks.view(targets), networks.light(targets)
-        depth.register_hook(limit_gradient)
+        depth = group.variant.depth(depth)
         shapes = Shape.of(depth, albedo, group.camera)
         copies = 1 + picks.shape[1]
-        loss = _reconstruction_loss(
+        loss = reconstruction_loss(
             group, shapes.repeat(copies), view, light, targets, masks, symmetric
         )
         loss = loss.unflatten(0, (len(index), copies)).mean(1)
-        if options.view_weight:
-            turns = samples.turns[index[:, None], picks]
-            loss = loss + options.view_weight * _view_error(group, view, turns)
-        view, light = view[::copies], light[::copies]  # the inputs'
-        objects = group.targets.masks[index]
-        unlike, _ = colour_loss(
-            *(shapes, view, light, inputs, objects, group.camera, group.config.renderer),
-            symmetry=options.colour_symmetry if symmetric else 0.0,
-            evenness=options.colour_evenness,
-        )
-        loss = loss + unlike
+        views = view.unflatten(0, (len(index), copies))
+        light = light[::copies]  # the inputs'
+        fit = Fit(group, index, samples.turns[place], shapes, view[::copies], light, views)
+        for weight, term in terms:
+            loss = loss + weight * term(fit)
         shading = diffuse_shading(shapes.normals, light)  # (B, 1, S, S)
         loss = loss + options.depth_smoothness * smoothness(depth)
         loss = loss + options.shading_smoothness * smoothness(shading)
@@ -190,9 +185,9 @@ def fit_shape(
 
 
 def latent_offset(group: Group, images: Tensor, index: Tensor) -> Tensor:
-    """The offset dw (B, D) that the encoder proposes for `images` (B, 3, S, S) of targets `index`.
+    """The offset dw (B, D) that the encoder proposes for `images` (B, 3, S, S) of inputs `index`.
 
-    It is relative to the GAN's rendition of the targets where the settings say so.
+    Where the settings say so it is relative to what the GAN makes of the inputs' latents.
     """
     options = group.config.latent
     anchors, place = index.unique(return_inverse=True)
@@ -206,117 +201,13 @@ def latent_offset(group: Group, images: Tensor, index: Tensor) -> Tensor:
     )
 
 
-def render(group: Group, shapes: Shape, view: Tensor, light: Tensor) -> Rendering:
-    """Shade canonical shapes by their lights (B, 4) and warp them into their views (B, 6)."""
-    return shapes.render(view, light, group.camera, group.config.renderer)
+def draw_inputs(group: Group) -> Tensor:
+    """Indices (B,) of inputs for one iteration of a step that sees inputs alone."""
+    return group.draw(min(group.config.optimization.batch, group.alive))
 
 
-class Estimate:
-    """What the networks make of all targets as they stand now."""
-
-    @torch.no_grad()
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        with autocast(group.device, group.config.precision):
-            found = [group.networks.predict(part) for part in group.targets.images.split(AT_ONCE)]
-        depth, albedo, self.view, self.light = (
-            torch.cat(parts) for parts in zip(*found, strict=True)
-        )
-        self.shapes = Shape.of(depth, albedo, group.camera)
-
-    @property
-    def parts(self) -> tuple[Tensor, ...]:
-        """Numbers of targets, some at a time."""
-        return torch.arange(len(self.view), device=self.view.device).split(AT_ONCE)
-
-    @cached_property
-    def painted(self) -> Shape:
-        """The shapes with the albedo that pseudo samples have."""
-        if self.group.config.optimization.pseudo_albedo == "network":
-            return self.shapes
-        group = self.group
-        albedos = [
-            paint(
-                self.shapes[part],
-                self.view[part],
-                self.light[part],
-                group.targets.images[part],
-                group.targets.masks[part],
-                group.camera,
-                group.config.renderer,
-                symmetric=group.config.optimization.symmetric,
-            ).albedo
-            for part in self.parts
-        ]
-        return replace(self.shapes, albedo=torch.cat(albedos))
-
-    @cached_property
-    def objects(self) -> Tensor:
-        """Where the inputs' masks lie on the shapes, (N, 1, S, S)."""
-        masks = self.group.targets.masks[:, None]
-        found = [
-            on_shapes(self.shapes[part], self.view[part], masks[part], self.group.camera)
-            for part in self.parts
-        ]
-        return torch.cat(found)
-
-    @torch.no_grad()
-    def pseudo_samples(self, index: Tensor) -> tuple[Rendering, Tensor]:
-        """Renderings of targets `index` (B,) under random views (B, 6) and lights."""
-        group = self.group
-        views = sample_views(len(index), group.config.view_prior, group.random)
-        lights = sample_lights(self.light[index], group.config.light_prior, group.random)
-        seen = render(group, self.painted[index], views, lights)
-        if group.config.mask == "given":  # nothing was fitted to what lies outside
-            depth, objects = self.shapes.depth[index], self.objects[index]
-            inside = warp(objects, depth, views, group.camera, group.config.renderer).image[:, 0]
-            seen = replace(seen, mask=seen.mask * (inside > 0.5))
-        return seen, views
-
-
-def _reconstruction_loss(
-    group: Group,
-    shapes: Shape,
-    view: Tensor,
-    light: Tensor,
-    targets: Tensor,
-    masks: Tensor,
-    symmetric: bool,
-) -> Tensor:
-    """Masked L1 and perceptual distance (B,) of the shapes as rendered from the targets.
-
-    With symmetry a random half of the targets is compared with the mirrored shape in place of the
-    shape itself: the same objective on average as rendering both, at half the cost.
-    """
-    if symmetric:
-        draw = torch.rand(len(view), generator=group.random, device=group.random.device)
-        shapes = shapes.mirrored(draw < 0.5)
-    rendering = render(group, shapes, view, light)
-    masks = masks * rendering.mask
-    loss = masked_l1(rendering.image, targets, masks)
-    options = group.config.optimization
-    if not options.perceptual_weight:
-        return loss
-    distance = share_of_distance(
-        group.perceptual,
-        options.perceptual_share,
-        rendering.image,
-        targets,
-        masks,
-        group.random,
-        group.config.precision,
-    )
-    return loss + options.perceptual_weight * distance
-
-
-def _samples(group: Group) -> ProjectedSamples:
-    if group.samples is None:
-        raise ValueError("projected samples are needed, which step 2 collects")
-    return group.samples
-
-
-def _draw_samples(group: Group) -> tuple[Tensor, Tensor]:
-    """Some targets (B,) and, for each, the numbers of some of its projected samples (B, K)."""
+def draw_samples(group: Group) -> tuple[Tensor, Tensor]:
+    """Indices of some inputs (B,) and, for each, of some of its projected samples (B, P)."""
     options = group.config.optimization
     index = group.draw(min(options.images_per_batch, group.alive))
     picks = torch.randint(
@@ -328,44 +219,10 @@ def _draw_samples(group: Group) -> tuple[Tensor, Tensor]:
     return index, picks
 
 
-def _with_samples(group: Group, index: Tensor, picks: Tensor) -> Tensor:
-    """Every input followed by its picked samples, (B * (1 + K), 3, S, S)."""
-    projected = _samples(group).images[index[:, None], picks].float()
+def with_samples(group: Group, index: Tensor, picks: Tensor) -> Tensor:
+    """Inputs `index` (B,), each followed by its samples `picks` (B, P): (B * (1 + P), 3, S, S)."""
+    projected = group.projected.images[index[:, None], picks].float()
     return torch.cat([group.targets.images[index][:, None], projected], 1).flatten(0, 1)
-
-
-def limit_gradient(gradient: Tensor) -> Tensor:
-    """Hold a depth's gradient (B, S, S) within a few times its image's mean.
-
-    Triangles seen edge-on have gradients hundreds of times the usual; a few of them would
-    otherwise decide the update.
-    """
-    limit = GRADIENT_LIMIT * gradient.abs().mean((1, 2), keepdim=True)
-    return gradient.clamp(-limit, limit)
-
-
-def _view_error(group: Group, view: Tensor, turns: Tensor) -> Tensor:
-    """Error (B,) of views (B * (1 + K), 6), those of every input and of its K projected samples.
-
-    The turns from inputs to samples are known, (B, K, 6), up to what was wrong about the input's
-    view at the time. Which way an input looks is for symmetry to find out, but all together must
-    not look elsewhere than the prior says: nothing else keeps their mean pitch from drifting. Both
-    in standard deviations of the prior.
-    """
-    prior = group.config.view_prior
-    mean, std = (torch.tensor(x, device=view.device) for x in (prior.mean, prior.std))
-    moves = std > 0
-    mean, std = mean[moves], std[moves]
-    view = view[:, moves].unflatten(0, (len(turns), -1))
-    found = view[:, 1:] - view[:, :1]
-    error = ((found - turns[..., moves]) / std).abs().mean((1, 2))
-    drift = ((view[:, 0].mean(0) - mean) / std).abs() - MEAN_VIEW_ERRORS / len(turns) ** 0.5
-    return error + drift.relu().mean()
-
-
-def _batch(group: Group) -> int:
-    """Inputs in one iteration of the steps that see nothing but inputs."""
-    return min(group.config.optimization.batch, group.alive)
 
 
 def _spread(images: Tensor) -> float:

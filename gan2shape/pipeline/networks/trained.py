@@ -1,30 +1,17 @@
-"""Networks trained on a whole category, as a file: where the reconstruction of an image may start.
-
-A safetensors file with the shape networks' parameters under `depth_net.`, `albedo_net.`,
-`view_net.` and `light_net.`, the offset encoder's under `encoder.`, all in half precision. The
-metadata has one entry, `gan2shape`, a JSON object with `format` = "gan2shape.networks/2" and the
-fields of `TrainedNetworks`: safetensors stores several entries in an order of its own, and equal
-networks would make different files. Networks trained without a GAN have no encoder. Those of
-teachers are under `teacher0.`, `teacher1.` and so on.
-"""
+"""Networks trained on a whole category: where the reconstruction of an image may start."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.scene.camera import Camera
-from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, read_safetensors
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names, asset_path
 from gan2shape.schemas.settings import (
     CameraConfig,
     LatentConfig,
@@ -33,8 +20,8 @@ from gan2shape.schemas.settings import (
     Settings,
 )
 
-FORMAT = "gan2shape.networks/2"
-ENCODER, TEACHER = "encoder.", "teacher"
+ENCODER = "encoder."
+"""Begins the names of the offset encoder's parameters."""
 
 
 class NetworksError(UserError):
@@ -112,77 +99,6 @@ class TrainedNetworks:
         return module.eval()
 
 
-def load_networks(name_or_path: str | Path) -> TrainedNetworks:
-    """Read a networks file: a packaged one by its name ("heads64"), or any by its path.
-
-    Raises `NetworksError` or `CheckpointError` where the file is missing, broken or of another
-    kind.
-    """
-    path = asset_path(name_or_path, NETWORKS_FILE)
-    if not path.is_file():
-        known = ", ".join(asset_names(NETWORKS_FILE)) or "none"
-        raise NetworksError(
-            f"There is no networks file {path}; give the path of one that 'gan2shape pretrain' "
-            f"wrote, or the name of packaged networks ({known})."
-        )
-    tensors, metadata = read_safetensors(path, "pretrained networks")
-    about = _json(metadata.get("gan2shape", ""))
-    if about.get("format") != FORMAT:
-        raise NetworksError(
-            f"{path} is not a networks file of this program (format {FORMAT!r}); give one that "
-            "'gan2shape pretrain' wrote."
-        )
-    try:
-        camera = CameraConfig.model_validate(about["camera"])
-        teachers = tuple(
-            TrainedNetworks(
-                parameters=_named(tensors, f"{TEACHER}{number}."),
-                networks=NetworkConfig.model_validate(networks),
-                camera=camera,
-                source=f"{name_or_path} (teacher {number})",
-            )
-            for number, networks in enumerate(about.get("teachers", []))
-        )
-        return TrainedNetworks(
-            parameters={
-                name: tensor.float()
-                for name, tensor in tensors.items()
-                if not name.startswith(TEACHER)
-            },
-            networks=NetworkConfig.model_validate(about["networks"]),
-            camera=camera,
-            style_dim=int(about["style_dim"]) if "style_dim" in about else None,
-            gan_sha256=about["gan_sha256"] if "style_dim" in about else None,
-            latent=LatentConfig.model_validate(about["latent"]) if "style_dim" in about else None,
-            teachers=teachers,
-            sha256=file_digest(path),
-            source=str(name_or_path),
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise NetworksError(
-            f"{path} was written by another version of this program; make it again with "
-            "'gan2shape pretrain'."
-        ) from error
-
-
-def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin so, as float32 under the rest of their names."""
-    return {
-        name.removeprefix(prefix): tensor.float()
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _json(text: str) -> dict[str, Any]:
-    """The JSON object in a text; empty where there is none."""
-    try:
-        tree = json.loads(text)
-    except ValueError:
-        return {}
-    return tree if isinstance(tree, dict) else {}
-
-
 def check_gan(pretrained: TrainedNetworks, gan: Gan) -> None:
     """Raise `NetworksError` unless the networks know this GAN."""
     if pretrained.gan_sha256 not in (None, gan.sha256):
@@ -212,27 +128,6 @@ def check_networks(pretrained: TrainedNetworks, gan: Gan, config: RunConfig) -> 
                     f"The networks {pretrained.source} were trained with {part}.{name} {value}, "
                     f"not {ours}; use '--set {part}.{name}={value}' or another --preset."
                 )
-
-
-def networks_bytes(pretrained: TrainedNetworks) -> bytes:
-    """The content of a networks file. Equal parameters make equal files."""
-    about: dict[str, Any] = {
-        "format": FORMAT,
-        "networks": pretrained.networks.model_dump(mode="json"),
-        "camera": pretrained.camera.model_dump(mode="json"),
-    }
-    if pretrained.style_dim is not None:
-        assert pretrained.latent is not None  # an encoder comes with all three
-        about |= {"style_dim": pretrained.style_dim, "gan_sha256": pretrained.gan_sha256}
-        about |= {"latent": pretrained.latent.model_dump(mode="json")}
-    parameters = dict(pretrained.parameters)
-    if pretrained.teachers:
-        about["teachers"] = [each.networks.model_dump(mode="json") for each in pretrained.teachers]
-        for number, teacher in enumerate(pretrained.teachers):
-            prefix = f"{TEACHER}{number}."
-            parameters |= {prefix + name: value for name, value in teacher.parameters.items()}
-    halves = {name: t.detach().cpu().half().contiguous() for name, t in parameters.items()}
-    return save(halves, metadata={"gan2shape": json.dumps(about)})
 
 
 def parameters_of(networks: nn.Module, encoder: nn.Module | None = None) -> dict[str, Tensor]:

@@ -19,18 +19,20 @@ from torch.nn import functional
 from gan2shape.pipeline.perceptual.feature_distance import feature_distance, weighted_l1
 from gan2shape.pipeline.perceptual.lpips import Lpips
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.stylegan2.generator import Generator
 from gan2shape.schemas.settings import InversionConfig
 
 FEATURE_BLOCKS = 4
-START_SAMPLES = 256
+"""First blocks of the discriminator whose features are compared, as in step 2."""
 SPACE_SAMPLES = 10_000
+"""Random latents that tell the mean and the spread of W: both are then known to one percent."""
 NORM_WEIGHT = 0.005
 """On the mean square of w's distance from the mean latent, in standard deviations."""
 BACKGROUND_WEIGHT = 0.25
 """Of pixels outside the mask: the object's outline counts, the background's content hardly does."""
 WARM_UP, RAMP_DOWN = 0.05, 0.3
+"""Shares of the iterations in which the learning rate rises from zero, and falls back to it."""
 
 OnProgress = Callable[[int, int], None]
 
@@ -96,7 +98,7 @@ def invert(
     """
     _check(images, masks)
     space = measure_space(gan)
-    samples = gan.generator.sample_latents(START_SAMPLES, seed=seed + 1)
+    samples = gan.generator.sample_latents(config.start_samples, seed=seed + 1)
     samples = torch.cat((space.mean[None], samples))
     return _invert(
         gan,

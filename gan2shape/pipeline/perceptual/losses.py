@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from gan2shape.pipeline.networks.shape_networks import BORDER_COLUMNS
 from gan2shape.pipeline.perceptual.feature_distance import feature_distance, weighted_l1
-from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.geometry import normals_from_depth
+from gan2shape.pipeline.scene.metrics import erode
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
+
+TINY = 1e-8
+"""Under the root of a squared distance, whose slope is infinite at zero."""
 
 PerceptualLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (B, 3, S, S), targets (B, 3, S, S), masks (B, S, S)) to distances (B,)."""
@@ -54,25 +60,30 @@ def discriminator_distance(discriminator: Discriminator, blocks: int) -> Percept
     return distance
 
 
-def share_of_distance(
-    distance: PerceptualLoss,
-    share: float,
-    images: Tensor,
-    targets: Tensor,
-    masks: Tensor,
-    random: Generator,
-    precision: str,
-) -> Tensor:
-    """Distances (B,) of a random share of the images, which stands for all: 0 for the others.
+def depth_errors(depth: Tensor, truth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Mean absolute error of depth, and mean distance of unit normals: (B,) each.
 
-    Features cost more than everything else of a step together. The arguments are those of the
-    distance, the share in (0, 1], what draws it, and the features' precision.
+    Args:
+        depth: (B, S, S) in scene units.
+        truth: (B, S, S), NaN outside the object.
+    Returns:
+        The first in scene units, after the mean error over the object is taken out: the network
+        knows no absolute distance (its raw output loses its mean), and SIDE asks for none. The
+        second is nearly the mean angle in radians. Both over the object without the columns at the
+        sides, where networks' depth is fixed, normals also without the object's outermost pixels;
+        0 where nothing is left.
     """
-    if share == 1:
-        with autocast(images.device, precision):
-            return distance(images, targets, masks)
-    order = torch.randperm(len(images), generator=random, device=random.device)
-    part = order[: max(round(share * len(images)), 1)]
-    with autocast(images.device, precision):
-        found = distance(images[part], targets[part], masks[part])
-    return images.new_zeros(len(images)).index_add(0, part, found * len(images) / len(part))
+    inside = torch.isfinite(truth)
+    inside[:, :, :BORDER_COLUMNS] = False
+    inside[:, :, -BORDER_COLUMNS:] = False
+    error = torch.where(inside, depth - truth, 0.0)
+    offset = error.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+    far = _mean((error - offset[:, None, None]).abs(), inside)
+    filled = torch.where(torch.isfinite(truth), truth, camera.max_depth)
+    gap = normals_from_depth(depth, camera) - normals_from_depth(filled, camera)
+    return far, _mean((gap.square().sum(-1) + TINY).sqrt(), erode(inside))
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Mean (B,) of values (B, S, S) over the pixels that are true in `where`; 0 without any."""
+    return torch.where(where, values, 0.0).sum((1, 2)) / where.sum((1, 2)).clamp(min=1)

@@ -23,13 +23,14 @@ class Shape:
 
     @classmethod
     def of(cls, depth: Tensor, albedo: Tensor, camera: Camera) -> Shape:
+        """Shapes of depth (B, S, S) in scene units and albedo (B, 3, S, S) in [-1, 1]."""
         return cls(depth, normals_from_depth(depth, camera), albedo)
 
     def __getitem__(self, index: Tensor) -> Shape:
         return Shape(self.depth[index], self.normals[index], self.albedo[index])
 
     def repeat(self, copies: int) -> Shape:
-        """Every shape `copies` times in a row."""
+        """Repeat every shape `copies` times in a row."""
         return Shape(
             self.depth.repeat_interleave(copies, 0),
             self.normals.repeat_interleave(copies, 0),
@@ -39,16 +40,25 @@ class Shape:
     def render(
         self, view: Tensor, light: Tensor, camera: Camera, renderer: Backend = "auto"
     ) -> Rendering:
-        """Shaded by lights (B, 4) and warped into views (B, 6)."""
+        """Shade the shapes by lights (B, 4) and warp them into views (B, 6)."""
         texture = shade(self.albedo, self.normals, light)
         return warp(texture, self.depth, view, camera, renderer)
 
-    def mirrored(self, where: Tensor) -> Shape:
-        """Shapes (B,) that are true in `where` mirrored left to right."""
-        swap = where[:, None, None]
+    def mirrored(self) -> Shape:
+        """All shapes mirrored left to right."""
         turned = self.normals.flip(2) * self.normals.new_tensor([-1.0, 1.0, 1.0])
+        return Shape(self.depth.flip(-1), turned, self.albedo.flip(-1))
+
+    def mirrored_where(self, where: Tensor) -> Shape:
+        """The shapes, those that are true in `where` (B,) mirrored left to right."""
+        swap, other = where[:, None, None], self.mirrored()
         return Shape(
-            torch.where(swap, self.depth.flip(-1), self.depth),
-            torch.where(swap[..., None], turned, self.normals),
-            torch.where(swap[..., None], self.albedo.flip(-1), self.albedo),
+            torch.where(swap, other.depth, self.depth),
+            torch.where(swap[..., None], other.normals, self.normals),
+            torch.where(swap[..., None], other.albedo, self.albedo),
         )
+
+
+def mirrored_where(maps: Tensor, where: Tensor) -> Tensor:
+    """The maps (B, ..., S, S) that are true in `where` (B,) mirrored left to right."""
+    return torch.where(where.view(-1, *[1] * (maps.ndim - 1)), maps.flip(-1), maps)

@@ -8,12 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gan2shape.pipeline.seeds import SEED_STRIDE
 from gan2shape.pipeline.stylegan2.ops import EqualLinear, PixelNorm, StyledConv, ToRgb, work_dtype
 
 NoiseMode = Literal["fixed", "random", "none"]
-
-
-SEED_STRIDE = 0x9E3779B97F4A7C15
 
 
 class MappingNetwork(nn.Sequential):

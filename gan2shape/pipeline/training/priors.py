@@ -17,18 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.extensions.responses import Response, rendered_samples, responses
-from gan2shape.pipeline.method import steps
+from gan2shape.pipeline.extensions.turn_calibration import Response
+from gan2shape.pipeline.method.estimate import Estimate
 from gan2shape.pipeline.method.group import Group, Targets, new_group
 from gan2shape.pipeline.method.sampling import YAW, light_spread
-from gan2shape.pipeline.method.schedule import (
-    OnProgress,
-    Step,
-    iterations_total,
-    make_schedule,
-    run_schedule,
-)
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.method.schedule import OnProgress, Step, run_schedule
+from gan2shape.pipeline.method.steps import OnIteration
+from gan2shape.pipeline.reconstruct import iterations_total, make_schedule, variant_of
+from gan2shape.pipeline.stylegan2.gan import Gan
+from gan2shape.pipeline.training.responses import rendered_samples, responses
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import LightPriorConfig, RunConfig, ViewPriorConfig
 
@@ -105,7 +102,7 @@ def estimate_priors(
             are left for a fit.
     """
     config = _with_cycles(config, rounds)
-    group = new_group(targets, gan, config)
+    group = new_group(targets, gan, config, variant=variant_of(config))
     schedule = [_on_renderings(step) for step in make_schedule(config)]
     fits = [Gaussians(**fit) for fit in state["fits"]] if state else []
 
@@ -134,7 +131,7 @@ def estimate_priors(
                 f"{len(targets.ids) - len(active)} of {len(targets.ids)} images failed, the first "
                 f"because {reason}."
             )
-        estimate = steps.Estimate(group)
+        estimate = Estimate(group)
         view, light = estimate.view[active], estimate.light[active]
         fits.append(fit_priors(view, light, group.config, *responses(group)))
         if on_round is not None:
@@ -259,7 +256,7 @@ def _on_renderings(step: Step) -> Step:
     if step.key != "views":
         return step
 
-    def run(group: Group, on_iteration: steps.OnIteration) -> None:
+    def run(group: Group, on_iteration: OnIteration) -> None:
         projected, group.samples = group.samples, rendered_samples(group)
         try:
             step.run(group, on_iteration)

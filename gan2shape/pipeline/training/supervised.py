@@ -8,17 +8,14 @@ take the same way from image to rendered depth as all others.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gan2shape.pipeline.networks.shape_networks import BORDER_COLUMNS, ShapeNetworks
+from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
+from gan2shape.pipeline.perceptual.losses import depth_errors
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.camera import Camera
-from gan2shape.pipeline.scene.geometry import normals_from_depth
-from gan2shape.pipeline.scene.metrics import erode
-from gan2shape.pipeline.training.trainer import Batch, Objective, Trainer
+from gan2shape.pipeline.training.trainer import Batch, Evaluation, Objective, Trainer
 from gan2shape.schemas.network_training import SupervisedConfig
-
-TINY = 1e-8
 
 
 class TrueDepth(Objective):
@@ -31,9 +28,7 @@ class TrueDepth(Objective):
     def trained(self, networks: ShapeNetworks) -> list[list[nn.Parameter]]:
         return [list(networks.depth_net.parameters())]
 
-    def forward(
-        self, networks: ShapeNetworks, batch: Batch, shown: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, networks: ShapeNetworks, batch: Batch, shown: int) -> Evaluation:
         """Needs `batch.depths`; images that show no object count for nothing."""
         if batch.depths is None:
             raise ValueError("supervised training needs the true depth of every image")
@@ -41,10 +36,11 @@ class TrueDepth(Objective):
             depth = networks.depth(batch.images)
         far, apart = depth_errors(depth, batch.depths, networks.camera)
         losses = self.config.depth_weight * far + self.config.normal_weight * apart
-        return losses, {
+        figures = {
             "depth": far.detach().mean(),
             "normals_degrees": apart.detach().mean().rad2deg(),
         }
+        return Evaluation(losses, figures)
 
 
 def trainer(config: SupervisedConfig, device: torch.device | str = "cpu") -> Trainer:
@@ -57,32 +53,3 @@ def trainer(config: SupervisedConfig, device: torch.device | str = "cpu") -> Tra
         return networks, TrueDepth(config)
 
     return Trainer(config, make, device)
-
-
-def depth_errors(depth: Tensor, truth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Mean absolute error of depth, and mean distance of unit normals: (B,) each.
-
-    Args:
-        depth: (B, S, S) in scene units.
-        truth: (B, S, S), NaN outside the object.
-    Returns:
-        The first in scene units, after the mean error over the object is taken out: the network
-        knows no absolute distance (its raw output loses its mean), and SIDE asks for none. The
-        second is nearly the mean angle in radians. Both over the object without the columns at the
-        sides, where networks' depth is fixed, normals also without the object's outermost pixels;
-        0 where nothing is left.
-    """
-    inside = torch.isfinite(truth)
-    inside[:, :, :BORDER_COLUMNS] = False
-    inside[:, :, -BORDER_COLUMNS:] = False
-    error = torch.where(inside, depth - truth, 0.0)
-    offset = error.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
-    far = _mean((error - offset[:, None, None]).abs(), inside)
-    filled = torch.where(torch.isfinite(truth), truth, camera.max_depth)
-    gap = normals_from_depth(depth, camera) - normals_from_depth(filled, camera)
-    return far, _mean((gap.square().sum(-1) + TINY).sqrt(), erode(inside))
-
-
-def _mean(values: Tensor, where: Tensor) -> Tensor:
-    """Mean (B,) of values (B, S, S) over the pixels that are true in `where`; 0 without any."""
-    return torch.where(where, values, 0.0).sum((1, 2)) / where.sum((1, 2)).clamp(min=1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from gan2shape.pipeline.networks.trained import TrainedNetworks, parameters_of
 from gan2shape.pipeline.precision import autocast
 from gan2shape.pipeline.scene.metrics import DepthMetrics, depth_metrics
 from gan2shape.pipeline.scene.render import Rendering
-from gan2shape.pipeline.scene.shape import Shape
-from gan2shape.pipeline.stylegan2.training.trainer import INITIAL, spread_seed
+from gan2shape.pipeline.scene.shape import Shape, mirrored_where
+from gan2shape.pipeline.seeds import INITIAL, spread_seed
 from gan2shape.schemas.network_training import AnyBaseline
 
 
@@ -37,13 +38,11 @@ class Batch:
         return Batch(self.images.to(device), depths, masks)
 
     def mirrored(self, where: Tensor) -> Batch:
-        """With those images (B,) that are true in `where` mirrored left to right."""
-        images = torch.where(where[:, None, None, None], self.images.flip(-1), self.images)
+        """The batch with those images mirrored left to right that are true in `where` (B,)."""
         depths, masks = (
-            part if part is None else torch.where(where[:, None, None], part.flip(-1), part)
-            for part in self._maps
+            part if part is None else mirrored_where(part, where) for part in self._maps
         )
-        return Batch(images, depths, masks)
+        return Batch(mirrored_where(self.images, where), depths, masks)
 
     @property
     def _maps(self) -> tuple[Tensor | None, Tensor | None]:
@@ -61,12 +60,19 @@ class Prediction:
     rendering: Rendering
 
 
-class Objective(nn.Module):
-    """What a baseline minimises, with the networks that only training needs, if there are any.
+class Evaluation(NamedTuple):
+    """An objective on a batch."""
 
-    `forward(networks, batch, shown)`, with the number of images shown so far, gives the loss (B,)
-    of every image and figures for people, detached scalars by name.
-    """
+    losses: Tensor
+    """(B,) float32, one of every image."""
+    figures: dict[str, Tensor]
+    """For people: detached scalars by name."""
+    changes: Mapping[str, Tensor] = MappingProxyType({})
+    """What the objective's buffers become with this batch, by name."""
+
+
+class Objective(nn.Module):
+    """What a training minimises, with the networks that only training needs, if there are any."""
 
     def trained(self, networks: ShapeNetworks) -> list[list[nn.Parameter]]:
         """The parameters that training changes, in groups."""
@@ -77,10 +83,12 @@ class Objective(nn.Module):
         """The groups' shares of the learning rate."""
         return (1.0,)
 
-    def forward(
-        self, networks: ShapeNetworks, batch: Batch, shown: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, networks: ShapeNetworks, batch: Batch, shown: int) -> Evaluation:
+        """Evaluate a batch, before which `shown` images were shown. Changes nothing."""
         raise NotImplementedError
+
+    def advance(self, changes: Mapping[str, Tensor]) -> None:
+        """Take over the `changes` of an evaluation."""
 
 
 class Trainer:
@@ -129,7 +137,8 @@ class Trainer:
         shares = self.objective.rates(self.images)
         for group, share in zip(self.optimizer.param_groups, shares, strict=True):
             group["lr"] = config.learning_rate * share * self._rate()
-        losses, figures = self.objective(self.shape_networks, batch, self.images)
+        losses, figures, changes = self.objective(self.shape_networks, batch, self.images)
+        self.objective.advance(changes)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         self.optimizer.step()

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gan2shape.pipeline.extensions.gradient_limit import with_limited_gradient
 from gan2shape.pipeline.method.ellipsoid import ellipsoid_depth, ellipsoid_error
-from gan2shape.pipeline.method.steps import limit_gradient
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks, group_norm
 from gan2shape.pipeline.perceptual.losses import masked_mean, relative_relief
 from gan2shape.pipeline.perceptual.lpips import Lpips
@@ -32,11 +32,15 @@ from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.scene.render import warp
 from gan2shape.pipeline.scene.shading import shade
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.pipeline.training.trainer import Batch, Objective, Trainer
+from gan2shape.pipeline.training.trainer import Batch, Evaluation, Objective, Trainer
 from gan2shape.schemas.network_training import Unsup3dConfig
 
 CODE_CHANNELS = 128
+"""Of the code between the confidence network's encoder and decoder, as published."""
+GRADIENT_LIMIT = 5.0
+"""On the depth's gradient, over its image's mean: a few triangles seen edge-on must not decide."""
 TINY = 1e-7
+"""Keeps logarithms and quotients of expected errors finite."""
 FINEST = 1 / 255
 """Least error expected of a pixel in [-1, 1]: half a step of 8-bit images. Without one, what is
 reconstructed very well would cost without bounds when it no longer is."""
@@ -109,9 +113,7 @@ class Reconstruction(Objective):
     def rates(self, shown: int) -> tuple[float, float]:
         return 1.0, 1.0 if shown < self.config.warm_up else self.config.depth_rate
 
-    def forward(
-        self, networks: ShapeNetworks, batch: Batch, shown: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, networks: ShapeNetworks, batch: Batch, shown: int) -> Evaluation:
         config, images, camera = self.config, batch.images, networks.camera
         copies = len(self.weights)
         with autocast(images.device, config.precision):
@@ -125,8 +127,7 @@ class Reconstruction(Objective):
             depth, view = depth.detach(), view.detach()
         else:
             prior = config.relief_weight * (relief - 1).square()
-        if depth.requires_grad:
-            depth.register_hook(limit_gradient)
+        depth = with_limited_gradient(depth, GRADIENT_LIMIT)
         if config.symmetric:
             depth = torch.cat([depth, depth.flip(-1)])
             albedo = torch.cat([albedo, albedo.flip(-1)])
@@ -155,7 +156,7 @@ class Reconstruction(Objective):
             losses = losses + config.perceptual_weight * perceptual
             figures["perceptual"] = masked_mean(square[0], known).detach().mean()
         weights = losses.new_tensor(self.weights)
-        return (weights[:, None] * losses).sum(0) + prior, figures
+        return Evaluation((weights[:, None] * losses).sum(0) + prior, figures)
 
 
 def trainer(

@@ -30,14 +30,16 @@ from gan2shape.benchmark.record import Bench, Record
 from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.run import store
 from gan2shape.jobs.synthetic import write_heads
+from gan2shape.jobs.weights.head_model import load_head_model
+from gan2shape.jobs.weights.networks_file import networks_bytes
+from gan2shape.jobs.weights.stylegan2_file import load_gan, save_gan
 from gan2shape.pipeline.evaluation.identity import IdentityTraining
-from gan2shape.pipeline.networks.trained import TrainedNetworks, networks_bytes
+from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.scene.camera import rotation_matrix
 from gan2shape.pipeline.scene.shading import turn_light
-from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan
-from gan2shape.pipeline.stylegan2.checkpoint import load_gan
+from gan2shape.pipeline.stylegan2 import Gan, Generator
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.pipeline.synthetic.model import HeadModel, load_head_model
+from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.variations import Studio
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import load_config
@@ -116,7 +118,12 @@ def make_run(
     networks: store.Weights | None = None,
 ) -> None:
     """A run that found the true shapes of the first `known` heads, and failed at the others."""
-    settings = {"camera.size": SIZE, "latent.mapping_layers": 2, "inversion.iterations": 2}
+    settings = {
+        "camera.size": SIZE,
+        "latent.mapping_layers": 2,
+        "inversion.iterations": 2,
+        "inversion.start_samples": 16,
+    }
     found = scan(str(heads))
     record = store.RunRecord(
         config=load_config("heads64", settings),

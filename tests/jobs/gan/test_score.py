@@ -14,7 +14,8 @@ from torch import Tensor
 from gan2shape.jobs.gan.score import score, score_table
 from gan2shape.jobs.training.gan_quality import PART
 from gan2shape.jobs.training.image_array import dataset, others, subset
-from gan2shape.pipeline.stylegan2 import Gan, Generator, load_gan, save_gan
+from gan2shape.jobs.weights.stylegan2_file import load_gan, save_gan
+from gan2shape.pipeline.stylegan2 import Gan, Generator
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.schemas.errors import UserError
 from tests.inception import TinyInception, write_script

@@ -14,10 +14,12 @@ import gan2shape.jobs.gan.turn as gan_turn
 from gan2shape.cli import main
 from gan2shape.jobs.gan.samples import draw
 from gan2shape.jobs.gan.turn import turn
+from gan2shape.jobs.weights.networks_file import networks_bytes
+from gan2shape.jobs.weights.stylegan2_file import save_gan
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.networks.trained import TrainedNetworks, networks_bytes
+from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.scene.camera import Camera
-from gan2shape.pipeline.stylegan2 import Gan, Generator, save_gan
+from gan2shape.pipeline.stylegan2 import Gan, Generator
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig, NetworkConfig
 

@@ -15,8 +15,8 @@ from gan2shape.jobs.inputs.images import load_image
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, Request, prepare
-from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
-from gan2shape.pipeline.stylegan2.checkpoint import load_gan
+from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.schemas.settings import RunConfig, load_config
 from tests.networks import tiny_networks
 
@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "optimization.projected_samples": 4,
     "optimization.collapse_ratio": 0.0,
     "inversion.iterations": 2,
+    "inversion.start_samples": 16,
     "group_size": 2,
     "shard_size": 4,
 }

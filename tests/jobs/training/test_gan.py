@@ -23,8 +23,8 @@ from gan2shape.jobs.training.gan_quality import RealImages
 from gan2shape.jobs.training.gan_request import Request, architecture
 from gan2shape.jobs.training.image_array import dataset, to_images
 from gan2shape.jobs.training.loop import read_rows
-from gan2shape.pipeline.stylegan2 import load_gan
-from gan2shape.pipeline.stylegan2.training.fid import load_inception
+from gan2shape.jobs.weights.inception_file import load_inception
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.stylegan2.training.trainer import TrainingError
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.gan_training import training_config

@@ -20,7 +20,7 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.training import training_set
 from gan2shape.jobs.training.joint import Request, pretrain
 from gan2shape.jobs.training.processes import plan_processes
-from gan2shape.pipeline.networks.trained import load_networks
+from gan2shape.jobs.weights.networks_file import load_networks
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 from gan2shape.schemas.settings import load_config
@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     "optimization.projected_samples": 4,
     "optimization.collapse_ratio": 0.0,
     "inversion.iterations": 2,
+    "inversion.start_samples": 16,
     "precision": "float32",
 }
 

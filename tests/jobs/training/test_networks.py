@@ -29,8 +29,8 @@ from gan2shape.jobs.training.depth_array import true_dataset
 from gan2shape.jobs.training.image_array import to_images
 from gan2shape.jobs.training.loop import read_rows
 from gan2shape.jobs.training.networks import LOG, NETWORKS, Request, train
-from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
-from gan2shape.pipeline.stylegan2.checkpoint import load_gan
+from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.network_training import baseline_config
 from gan2shape.schemas.settings import CameraConfig, ConfigError, load_config

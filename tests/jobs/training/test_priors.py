@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
     "optimization.projected_samples": 2,
     "optimization.collapse_ratio": 0.0,
     "inversion.iterations": 2,
+    "inversion.start_samples": 16,
     "precision": "float32",
 }
 COLUMNS = [component.column for component in VIEW + LIGHT]

@@ -12,14 +12,14 @@ STYLE, SIZE = 16, 32
 
 
 def test_shapes_are_averaged_as_images_show_them() -> None:
-    opinions = [tiny_networks("0" * 64, STYLE, SIZE, seed).shape_networks() for seed in (0, 1)]
+    several = [tiny_networks("0" * 64, STYLE, SIZE, seed).shape_networks() for seed in (0, 1)]
     images = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     masks = torch.ones(4, SIZE, SIZE)
     masks[:, :4] = 0
-    mean = consensus_depth(opinions, images, masks, "float32")
+    mean = consensus_depth(several, images, masks, "float32")
     seen, inside = [], masks > 0
     with torch.no_grad():
-        for networks in opinions:
+        for networks in several:
             depth, view = networks.depth(images), networks.view(images)
             depth, covered = render_depth(depth, view, networks.camera)
             seen.append(depth)

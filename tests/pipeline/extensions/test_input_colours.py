@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.extensions.input_colours import paint
-from gan2shape.pipeline.method import steps
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.extensions.input_colours import with_input_colours
+from gan2shape.pipeline.method.estimate import Estimate, render
 from gan2shape.pipeline.method.group import Group, new_group
+from gan2shape.pipeline.reconstruct import variant_of
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.shape import Shape
-from gan2shape.pipeline.stylegan2 import load_gan
 from gan2shape.schemas.settings import CameraConfig, RunConfig
 from tests.pipeline.gan_targets import gan_targets
 from tests.pipeline.shapes import depth_map, symmetric_albedo
@@ -31,7 +32,7 @@ def corrected(yaw: float, symmetric: bool = True) -> tuple[Tensor, Tensor]:
     seen = true.render(view, LIGHT, CAMERA).image
     grey = replace(true, albedo=torch.zeros_like(true.albedo))
     masks = torch.ones_like(depth)
-    found = paint(grey, view, LIGHT, seen, masks, CAMERA, symmetric=symmetric)
+    found = with_input_colours(grey, view, LIGHT, seen, masks, CAMERA, symmetric=symmetric)
     return true.albedo, found.albedo
 
 
@@ -59,12 +60,12 @@ def test_what_nothing_shows_stays() -> None:
     shapes = Shape.of(depth, albedo, CAMERA)
     white = torch.ones_like(albedo)
     view = torch.zeros(1, 6)
-    found = paint(shapes, view, LIGHT, white, masks, CAMERA, symmetric=True).albedo
+    found = with_input_colours(shapes, view, LIGHT, white, masks, CAMERA, symmetric=True).albedo
     torch.testing.assert_close(found[..., :30, :], albedo[..., :30, :])
     assert (found[..., 34:-1, 1:-1] > albedo[..., 34:-1, 1:-1] + 0.1).all()
 
 
-def test_pseudo_samples_are_painted_where_the_settings_say_so() -> None:
+def test_pseudo_samples_have_input_colours_where_the_settings_say_so() -> None:
     gan = load_gan("heads64")
     targets = gan_targets(gan, "ab")
     images = targets.images
@@ -76,17 +77,18 @@ def test_pseudo_samples_are_painted_where_the_settings_say_so() -> None:
             "optimization": {"pseudo_albedo": albedo, "feature_blocks": 1},
             "precision": "float32",
         }
-        return new_group(targets, gan, RunConfig.model_validate(settings))
+        config = RunConfig.model_validate(settings)
+        return new_group(targets, gan, config, variant=variant_of(config))
 
-    plain, painted = (steps.Estimate(made(albedo)) for albedo in ("network", "input"))
-    assert plain.painted is plain.shapes
-    torch.testing.assert_close(painted.painted.depth, plain.shapes.depth)
+    plain, coloured = (Estimate(made(albedo)) for albedo in ("network", "input"))
+    assert plain.pseudo_shapes is plain.shapes
+    torch.testing.assert_close(coloured.pseudo_shapes.depth, plain.shapes.depth)
     index = torch.arange(2)
     errors = []
-    for estimate in (plain, painted):
+    for estimate in (plain, coloured):
         group = estimate.group
         estimate.view = torch.zeros(2, 6)
-        seen = steps.render(group, estimate.painted, estimate.view, estimate.light)
+        seen = render(group, estimate.pseudo_shapes, estimate.view, estimate.light)
         errors.append((seen.image - images)[targets.masks[:, None].expand_as(images) > 0].abs())
         assert estimate.pseudo_samples(index)[0].image.shape == images.shape
     assert errors[1].mean() < 0.5 * errors[0].mean()

@@ -9,16 +9,23 @@ from typing import Any
 import pytest
 import torch
 
+from gan2shape.jobs.weights.networks_file import load_networks
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.extensions.consensus import consensus_depth, consensus_error
 from gan2shape.pipeline.extensions.single_image import fit_single_images
 from gan2shape.pipeline.method.group import Targets, new_group
 from gan2shape.pipeline.method.sampling import YAW
-from gan2shape.pipeline.method.schedule import make_schedule
-from gan2shape.pipeline.networks.trained import TrainedNetworks, load_networks
+from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.perceptual.losses import relative_relief
-from gan2shape.pipeline.reconstruct import Shapes, iterations_total, reconstruct
+from gan2shape.pipeline.reconstruct import (
+    Shapes,
+    iterations_total,
+    make_schedule,
+    reconstruct,
+    variant_of,
+)
 from gan2shape.pipeline.scene.render import render_depth
-from gan2shape.pipeline.stylegan2 import Gan, load_gan
+from gan2shape.pipeline.stylegan2 import Gan
 from gan2shape.schemas.settings import RunConfig, load_config
 from tests.pipeline.gan_targets import gan_targets
 
@@ -33,8 +40,8 @@ def targets(gan: Gan) -> Targets:
     return replace(gan_targets(gan, "abcd"), latents=None)
 
 
-def settings(looks: int, **changes: Any) -> RunConfig:
-    cycles = {"optimization.cycles": [{"single_image_passes": looks}] if looks else []}
+def settings(passes: int, **changes: Any) -> RunConfig:
+    cycles = {"optimization.cycles": [{"single_image_passes": passes}] if passes else []}
     plain = {"precision": "float32", "networks.width": 24}
     return load_config("heads64-tune", plain | cycles | changes, "heads64")
 
@@ -96,9 +103,10 @@ def test_shapes_come_to_what_networks_and_teachers_make_of_the_inputs(
     gan: Gan, targets: Targets
 ) -> None:
     networks = ALONE.with_teachers([load_networks("heads64-pretrained")])
-    group = new_group(targets, gan, settings(0), pretrained=networks)
-    opinions = [group.networks, *(each.shape_networks() for each in group.teachers)]
-    mean = consensus_depth(opinions, targets.images, targets.masks, "float32", mirrored=True)
+    config = settings(0)
+    group = new_group(targets, gan, config, pretrained=networks, variant=variant_of(config))
+    several = [group.networks, *(each.shape_networks() for each in networks.teachers)]
+    mean = consensus_depth(several, targets.images, targets.masks, "float32", mirrored=True)
     view = group.networks.view(targets.images).detach()
 
     @torch.no_grad()
@@ -107,7 +115,7 @@ def test_shapes_come_to_what_networks_and_teachers_make_of_the_inputs(
         return float(consensus_error(seen, mean, group.camera)[0].mean())
 
     before, losses = far(), list[torch.Tensor]()
-    fit_single_images(group, 0, 1.0, losses.append)
+    fit_single_images(group, losses.append, passes=0, relief=1.0, teachers=networks.teachers)
     assert float(losses[0]) == pytest.approx(before, rel=1e-3)
     assert far() < 0.5 * before
     assert torch.equal(group.networks.view(targets.images), view)
@@ -137,7 +145,7 @@ def test_it_comes_after_the_other_steps_of_a_cycle() -> None:
         {"single_image_passes": 3},
     ]
     config = load_config("heads64-tune", {"optimization.cycles": cycles})
-    schedule = make_schedule(config, pretrained=True)
+    schedule = make_schedule(config, ALONE)
     assert [step.key for step in schedule] == ["step1", "step2", "step3", "inputs", "inputs"]
     assert [step.ends_cycle for step in schedule] == [False, False, False, True, True]
     assert config.needs_latents

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from gan2shape.pipeline.extensions import turn_calibration as calibration
-from gan2shape.pipeline.extensions.responses import rendered_samples
-from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns
+from gan2shape.jobs.weights.networks_file import load_networks
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns, response
 from gan2shape.pipeline.method.group import Group, new_group
-from gan2shape.pipeline.networks.trained import load_networks
-from gan2shape.pipeline.stylegan2 import load_gan
+from gan2shape.pipeline.reconstruct import variant_of
+from gan2shape.pipeline.training.responses import rendered_samples
 from gan2shape.schemas.settings import load_config
 from tests.pipeline.gan_targets import gan_targets
 
@@ -28,7 +28,17 @@ SETTINGS: dict[str, Any] = {
 def group() -> Group:
     gan, networks = load_gan("heads64"), load_networks("heads64")
     config = load_config("heads64-refine", SETTINGS | {"networks": networks.networks.model_dump()})
-    return new_group(gan_targets(gan, "abcd"), gan, config, None, networks)
+    targets = gan_targets(gan, "abcd")
+    return new_group(targets, gan, config, None, networks, variant=variant_of(config))
+
+
+def test_a_response_is_gain_and_noise() -> None:
+    random = torch.Generator().manual_seed(0)
+    changes = torch.randn(20000, 3, generator=random) * torch.tensor([0.1, 0.4, 0.0])
+    noise = 0.05 * torch.randn(20000, 3, generator=random)
+    found = response(changes, torch.tensor([0.5, 0.8, 1.0]) * changes + noise)
+    assert found.gain.tolist() == pytest.approx([0.5, 0.8, 0.0], abs=0.01)
+    assert found.noise.tolist() == pytest.approx([0.05] * 3, rel=0.03)
 
 
 def test_turns_are_those_that_samples_show(group: Group) -> None:
@@ -57,14 +67,11 @@ def test_the_yaw_too_is_what_samples_show_if_wanted(group: Group) -> None:
     assert float(group.samples.turns[..., 1].std() / true) == pytest.approx(1, abs=0.2)
 
 
-def test_what_samples_do_not_follow_is_no_turn(
-    group: Group, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_samples_do_not_follow_is_no_turn(group: Group) -> None:
     group.samples = rendered_samples(group)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     group.samples.turns[..., 0] = group.samples.turns[:, order, 0]  # pitches of others
     before = group.samples.turns.flatten(0, 1).std(0)
-    monkeypatch.setattr(calibration, "RENDERINGS", 12)
     calibrate_turns(group, 30)
     after = group.samples.turns.flatten(0, 1).std(0)
     assert after[0] < 0.6 * before[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gan2shape.pipeline.method.projection import Projector, latent_offset
+from gan2shape.pipeline.method.projection import OBJECTS, Projector, latent_offset
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder
 from gan2shape.pipeline.stylegan2 import Gan, Generator
 from gan2shape.schemas.settings import InversionConfig, LatentConfig, NetworkConfig
@@ -39,18 +39,17 @@ def test_what_the_gan_made_is_projected_onto_itself(gan, encoder):
     assert (found[:, 1] - found[:, 0]).abs().max() > 1e-3
 
 
-def test_company_makes_no_difference(gan, encoder, monkeypatch):
+def test_company_makes_no_difference(gan, encoder):
     project = Projector(gan, encoder, LatentConfig(mapping_layers=2), None, "float32")
-    latents = gan.generator.sample_latents(3, 6)
+    count = OBJECTS + 1  # more than are projected at once
+    latents = gan.generator.sample_latents(count, 6)
     random = torch.Generator().manual_seed(2)
-    pictures = torch.rand(3, 2, 3, SIZE, SIZE, generator=random) * 2 - 1
-    masks = torch.ones(3, 2, SIZE, SIZE)
+    pictures = torch.rand(count, 2, 3, SIZE, SIZE, generator=random) * 2 - 1
+    masks = torch.ones(count, 2, SIZE, SIZE)
     whole = project(pictures, masks, latents)
-    monkeypatch.setattr("gan2shape.pipeline.projection.OBJECTS", 2)
-    torch.testing.assert_close(project(pictures, masks, latents), whole, rtol=0, atol=1e-4)
-    torch.testing.assert_close(
-        project(pictures[1:2], masks[1:2], latents[1:2]), whole[1:2], rtol=0, atol=1e-4
-    )
+    for part in (slice(1, 2), slice(OBJECTS, count)):
+        alone = project(pictures[part], masks[part], latents[part])
+        torch.testing.assert_close(alone, whole[part], rtol=0, atol=1e-4)
 
 
 def test_refinement_comes_closer(gan, encoder):

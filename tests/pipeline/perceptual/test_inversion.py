@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.perceptual.inversion import invert, match_size, measure_space, refine
-from gan2shape.pipeline.stylegan2 import Gan, load_gan
+from gan2shape.pipeline.stylegan2 import Gan
 from gan2shape.schemas.settings import InversionConfig
 
 
@@ -24,7 +25,11 @@ def images(gan: Gan) -> Tensor:
 
 def settings(iterations: int, batch: int = 4) -> InversionConfig:
     return InversionConfig(
-        iterations=iterations, batch=batch, learning_rate=0.3, perceptual_weight=1.0
+        start_samples=16,
+        iterations=iterations,
+        batch=batch,
+        learning_rate=0.3,
+        perceptual_weight=1.0,
     )
 
 

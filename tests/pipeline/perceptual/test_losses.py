@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.perceptual.losses import discriminator_distance, masked_l1, relative_relief
-from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 
 
 def test_masked_l1_counts_only_masked_pixels() -> None:

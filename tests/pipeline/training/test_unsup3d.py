@@ -91,7 +91,7 @@ def test_the_loss_is_the_papers() -> None:
         torch.manual_seed(0)
         networks.depth_net.head.weight.normal_(std=0.05)
         networks.view_net.head.weight.normal_(std=0.05)
-        losses, figures = training.objective(networks, Batch(images), 0)
+        losses, figures, _ = training.objective(networks, Batch(images), 0)
         depth, albedo = networks.depth(images), networks.albedo(images)
         view, light = networks.view(images), networks.light(images)
         fine, coarse = training.objective.confidence(images)

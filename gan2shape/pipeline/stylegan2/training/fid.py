@@ -1,22 +1,17 @@
 """Fréchet Inception distance, for Inception weights that the user has.
 
 Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium"
-(NeurIPS 2017). The weights are the TorchScript file of the StyleGAN2-ADA code
-(`inception-2015-12-05.pt`), which resizes and normalises the images itself.
+(NeurIPS 2017). The network resizes and normalises the images itself.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError, file_digest
 
 
 @dataclass(frozen=True)
@@ -48,37 +43,6 @@ class Inception:
         return statistics(torch.cat([self.features(part) for part in parts]))
 
 
-def load_inception(path: str | Path, device: torch.device | str = "cpu") -> Inception:
-    """Read a TorchScript network `net(images_uint8_NCHW, return_features=True) -> (N, F)`.
-
-    A script is a program: open files of sources that you trust. Raises `CheckpointError` when the
-    file is missing, broken or holds something else.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the Inception file itself.")
-    if not path.exists():
-        raise CheckpointError(f"There is no Inception file {path}; check the path.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the format is the file's
-            network = torch.jit.load(str(path), map_location=device).eval()
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} is not a TorchScript file, or is cut off; give inception-2015-12-05.pt of the "
-            "StyleGAN2-ADA code."
-        ) from error
-    inception = Inception(network, torch.device(device), file_digest(path))
-    try:
-        found = inception.features(torch.zeros(2, 3, 64, 64))
-        fits = found.dim() == 2 and len(found) == 2 and bool(torch.isfinite(found).all())
-    except Exception as error:  # whatever the script raises
-        raise _unfit(path) from error
-    if not fits:
-        raise _unfit(path)
-    return inception
-
-
 def statistics(features: Tensor) -> Statistics:
     """Of features (N, F), N >= 2; the covariance is the unbiased one."""
     values = features.double()
@@ -101,10 +65,3 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 def _root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-
-
-def _unfit(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path} does not give features of images as net(images, return_features=True); give "
-        "inception-2015-12-05.pt of the StyleGAN2-ADA code."
-    )

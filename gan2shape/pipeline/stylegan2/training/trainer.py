@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan2shape.pipeline.precision import autocast
-from gan2shape.pipeline.stylegan2.checkpoint import Gan
+from gan2shape.pipeline.seeds import INITIAL, spread_generator, spread_seed
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
-from gan2shape.pipeline.stylegan2.generator import SEED_STRIDE, Generator
+from gan2shape.pipeline.stylegan2.gan import Gan
+from gan2shape.pipeline.stylegan2.generator import Generator
 from gan2shape.pipeline.stylegan2.training.augment import (
     adapt,
     augment,
@@ -37,8 +38,6 @@ ADA_INTERVAL = 4
 """Iterations from one change of the probability of augmentation to the next."""
 PATH_DECAY = 0.01
 LATENT_SAMPLES = 10_000
-INITIAL, GRID_LATENTS, QUALITY_LATENTS = -1, -2, -3
-"""Numbers for `spread_seed` besides those of iterations."""
 
 
 class TrainingError(UserError):
@@ -158,7 +157,7 @@ class Trainer:
         "r1" and "path" (in the iterations that have these penalties).
         """
         config = self.config
-        random = _source(self.device, config.seed, self.iteration)
+        random = spread_generator(self.device, config.seed, self.iteration)
         rate = config.learning_rate * min(1.0, (self.images + len(images)) / max(config.warm_up, 1))
         self._set_rate(rate)
         real = images.to(self.device)
@@ -293,37 +292,6 @@ class Trainer:
         for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["lazy"]
-
-
-def batches(count: int, start: int, batch: int, seed: int) -> Iterator[Tensor]:
-    """Which of `count` images are shown, batch after batch without end, from `start` images on.
-
-    Each pass over the images has its own random order.
-    """
-    epoch, order, position = -1, torch.empty(0, dtype=torch.long), start
-    while True:
-        parts, left = [], batch
-        while left:
-            if position // count != epoch:
-                epoch = position // count
-                order = torch.randperm(count, generator=_source("cpu", seed, epoch))
-            part = order[position % count :][:left]
-            parts.append(part)
-            position += len(part)
-            left -= len(part)
-        yield torch.cat(parts)
-
-
-def spread_seed(seed: int, number: int) -> int:
-    """Seed of the random numbers of one `number` (iteration, pass, purpose) under the user's seed.
-
-    Far from all others: consecutive seeds of one generator are alike on some devices.
-    """
-    return (seed * 1_000_003 + number) * SEED_STRIDE % (1 << 63)
-
-
-def _source(device: torch.device | str, seed: int, number: int) -> torch.Generator:
-    return torch.Generator(device).manual_seed(spread_seed(seed, number))
 
 
 def _adam(network: nn.Module, config: GanTrainingConfig, interval: int) -> torch.optim.Adam:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +10,9 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
-from gan2shape.pipeline.stylegan2.checkpoint import CheckpointError
-from gan2shape.pipeline.stylegan2.training.fid import (
-    Statistics,
-    frechet_distance,
-    load_inception,
-    statistics,
-)
-from tests.inception import NoInception, TinyInception, write_script
+from gan2shape.jobs.weights.inception_file import load_inception
+from gan2shape.pipeline.stylegan2.training.fid import Statistics, frechet_distance, statistics
+from tests.inception import TinyInception, write_script
 
 
 def normal(count: int, size: int, seed: int = 0) -> Tensor:
@@ -100,36 +94,3 @@ def test_the_network_sees_bytes_and_parts_change_nothing(tmp_path):
     torch.testing.assert_close(whole.mean, parts.mean)
     torch.testing.assert_close(whole.covariance, parts.covariance)
     assert frechet_distance(whole, inception.statistics([sets * 0.5])) > 1
-
-
-def write(path: Path, kind: str) -> Path:
-    if kind == "text":
-        path.write_text("no weights")
-    elif kind == "other":
-        write_script(path, NoInception())
-    elif kind == "cut":
-        whole = write_script(path, TinyInception(2)).read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
-    elif kind == "state":
-        torch.save({"weight": torch.zeros(2)}, path)
-    elif kind == "folder":
-        path.mkdir()
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [
-        ("absent", "no Inception file"),
-        ("folder", "is a folder"),
-        ("text", "not a TorchScript file"),
-        ("cut", "not a TorchScript file"),
-        ("state", "not a TorchScript file"),
-        ("other", "does not give features"),
-    ],
-)
-def test_other_files_get_one_sentence(tmp_path, kind, sentence):
-    with pytest.raises(CheckpointError, match=sentence) as raised:
-        load_inception(write(tmp_path / "net.pt", kind))
-    assert len(str(raised.value).splitlines()) == 1
-    assert "net.pt" in str(raised.value)

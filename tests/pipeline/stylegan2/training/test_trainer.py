@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gan2shape.pipeline.seeds import batches
 from gan2shape.pipeline.stylegan2 import Gan, Generator
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.stylegan2.training.augment import (
@@ -29,7 +30,6 @@ from gan2shape.pipeline.stylegan2.training.trainer import (
     TrainingError,
     average_decay,
     average_weights,
-    batches,
     discriminator_loss,
     generator_loss,
     mixed_latents,

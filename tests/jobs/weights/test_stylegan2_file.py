@@ -12,15 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gan2shape.pipeline.stylegan2 import (
-    CheckpointError,
-    Discriminator,
-    Gan,
-    Generator,
-    export_rosinality,
-    load_gan,
-    save_gan,
-)
+from gan2shape.jobs.weights.files import CheckpointError
+from gan2shape.jobs.weights.stylegan2_file import export_rosinality, load_gan, save_gan
+from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.schemas.errors import UserError
 
 CHANNELS = {4: 12, 8: 10, 16: 8, 32: 6}

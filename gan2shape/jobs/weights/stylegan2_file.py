@@ -9,55 +9,30 @@ Own format: a safetensors file with the port's parameter names under `g_ema.` an
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import re
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from gan2shape.jobs.weights.files import (
+    CheckpointError,
+    file_digest,
+    read_safetensors,
+    read_tree,
+)
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.stylegan2.generator import Generator
-from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import GAN_FILE, asset_names, asset_path
 
 FORMAT = "gan2shape.stylegan2/1"
 _OPTIONAL = re.compile(r"(^|\.)(kernel|noise_\d+)$")
 _Weights = Mapping[str, Tensor]
-
-
-class CheckpointError(UserError):
-    """A weights file cannot be used; the message is one sentence that names the file and the
-    remedy.
-    """
-
-
-@dataclass(frozen=True)
-class Gan:
-    """A pretrained generator and discriminator, frozen and in evaluation mode."""
-
-    generator: Generator
-    discriminator: Discriminator | None
-    sha256: str
-    """Of the file that they came from."""
-    source: str
-    latent_avg: Tensor | None = None
-    """Mean w (D,), where the file tells it."""
-
-    def to(self, device: torch.device | str) -> Gan:
-        """The same networks, moved to `device`."""
-        self.generator.to(device)
-        if self.discriminator is not None:
-            self.discriminator.to(device)
-        average = None if self.latent_avg is None else self.latent_avg.to(device)
-        return Gan(self.generator, self.discriminator, self.sha256, self.source, average)
+_Network = TypeVar("_Network", Generator, Discriminator)
 
 
 def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) -> Gan:
@@ -136,50 +111,6 @@ def export_rosinality(gan: Gan, path: str | Path) -> None:
     if gan.latent_avg is not None:
         tree["latent_avg"] = _plain(gan.latent_avg)
     torch.save(tree, str(path))
-
-
-def read_tree(path: Path, what: str) -> Any:
-    """Open a torch file without running code from it.
-
-    Raises `CheckpointError`: `what` ("StyleGAN2 weights") names the expected content in the
-    sentence.
-    """
-    try:
-        # argparse.Namespace is a plain holder of values, which training scripts store beside the
-        # weights
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(
-                str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except Exception as error:
-        message = " ".join(str(error).split())
-        unsafe = re.search(r"unsupported global:? (?:GLOBAL )?(\S+)", message, re.IGNORECASE)
-        if unsafe:
-            raise CheckpointError(
-                f"{path} holds Python objects besides tensors ({unsafe.group(1)}), which could run "
-                "code, so it was not opened; save its state dicts alone with torch.save."
-            ) from error
-        if isinstance(error, PermissionError):
-            raise CheckpointError(
-                f"{path} may not be read ({error.strerror}); change its permissions."
-            ) from error
-        raise CheckpointError(
-            f"{path} is not a readable torch file of {what}: it is of another kind or cut off; "
-            "download or export it again."
-        ) from error
-
-
-def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; raises `CheckpointError`."""
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable safetensors file of {what}: it is of another kind or cut "
-            "off; download or export it again."
-        ) from error
 
 
 def _read(path: Path) -> Any:
@@ -278,7 +209,7 @@ def _build_discriminator(state: _Weights, path: Path) -> Discriminator:
     return network
 
 
-def _fill(network: nn.Module, state: _Weights, what: str, path: Path) -> None:
+def _fill(network: Generator | Discriminator, state: _Weights, what: str, path: Path) -> None:
     """Copy `state` into `network`; blur kernels and noise maps may be absent."""
     own = network.state_dict()
     problem = None
@@ -305,18 +236,9 @@ def _fill(network: nn.Module, state: _Weights, what: str, path: Path) -> None:
                 target.copy_(state[key])
 
 
-def _freeze(network: Any) -> Any:
+def _freeze(network: _Network) -> _Network:
     return network.eval().requires_grad_(False)
 
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

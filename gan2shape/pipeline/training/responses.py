@@ -6,45 +6,25 @@ how much of a turn or of another light the networks see.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 
+from gan2shape.pipeline.extensions.turn_calibration import Response, response
+from gan2shape.pipeline.method.estimate import Estimate, render
 from gan2shape.pipeline.method.group import Group, ProjectedSamples
 from gan2shape.pipeline.method.sampling import light_spread
-from gan2shape.pipeline.method.steps import Estimate, render
 from gan2shape.pipeline.precision import autocast
 
 BATCH = 32
+"""Images rendered at once."""
 COPIES = 4
 """Renderings of every image that a response is measured on."""
 SHARE = 0.5
 """Spread of their changes over the prior's: turned images stay within what networks have seen."""
 
 
-@dataclass(frozen=True)
-class Response:
-    """How predictions (.., D) follow known changes (.., D) of what they are about.
-
-    gain: (D,) predicted change for a change of 1.
-    noise: (D,) standard deviation of what is predicted besides.
-    """
-
-    gain: Tensor
-    noise: Tensor
-
-
-def response(changes: Tensor, predictions: Tensor) -> Response:
-    """The response in predicted changes (K, D) to known ones (K, D); gain 0 where none changes."""
-    power = changes.square().sum(0)
-    gain = (changes * predictions).sum(0) / power.clamp_min(torch.finfo(power.dtype).tiny)
-    return Response(gain, (predictions - gain * changes).square().mean(0).sqrt())
-
-
 @torch.no_grad()
 def rendered_samples(group: Group) -> ProjectedSamples:
-    """What `collect_samples` collects, but the renderings themselves in place of the GAN's images.
+    """Samples as `collect_samples` makes them, but of the renderings in place of the GAN's images.
 
     Images that have failed have none (zeros).
     """
@@ -53,15 +33,15 @@ def rendered_samples(group: Group) -> ProjectedSamples:
     copies = group.config.optimization.projected_samples
     shape = (count, copies)
     images = torch.zeros(*shape, 3, size, size, dtype=torch.float16, device=group.device)
-    masks = torch.zeros(*shape, size, size, dtype=torch.bool, device=group.device)
+    masks = torch.zeros(*shape, size, size, device=group.device)
     turns = torch.zeros(*shape, 6, device=group.device)
     for index in group.active().split(BATCH):
         for copy in range(copies):
             pseudo, views = estimate.pseudo_samples(index)
             images[index, copy] = pseudo.image.clamp(-1, 1).half()
-            masks[index, copy] = pseudo.mask.bool()
+            masks[index, copy] = pseudo.mask
             turns[index, copy] = views - estimate.view[index]
-    return ProjectedSamples(images, masks, torch.ones_like(masks), turns)
+    return ProjectedSamples(images, masks, turns)
 
 
 @torch.no_grad()

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor, nn
 
-from gan2shape.pipeline.extensions.responses import rendered_samples, response, responses
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.method.estimate import Estimate
 from gan2shape.pipeline.method.group import Group, new_group
-from gan2shape.pipeline.method.steps import Estimate
-from gan2shape.pipeline.stylegan2 import load_gan
+from gan2shape.pipeline.training.responses import rendered_samples, responses
 from gan2shape.schemas.settings import RunConfig
 from tests.pipeline.gan_targets import gan_targets
 
@@ -31,15 +30,6 @@ def group() -> Group:
     made = new_group(gan_targets(gan, "abc"), gan, RunConfig.model_validate(SETTINGS))
     made.fail(1, "for the test")
     return made
-
-
-def test_a_response_is_gain_and_noise() -> None:
-    random = torch.Generator().manual_seed(0)
-    changes = torch.randn(20000, 3, generator=random) * torch.tensor([0.1, 0.4, 0.0])
-    noise = 0.05 * torch.randn(20000, 3, generator=random)
-    found = response(changes, torch.tensor([0.5, 0.8, 1.0]) * changes + noise)
-    assert found.gain.tolist() == pytest.approx([0.5, 0.8, 0.0], abs=0.01)
-    assert found.noise.tolist() == pytest.approx([0.05] * 3, rel=0.03)
 
 
 def test_samples_are_renderings_at_their_turns(group: Group) -> None:
