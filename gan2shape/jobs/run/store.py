@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import tensorstore
 import yaml
 
-from gan2shape.jobs.files import TEMPORARY, only_process, sync_folder, write_whole
+from gan2shape.jobs.files import TEMPORARY, only_process, sync, write_whole
 from gan2shape.jobs.run.plan import RunPlan, ShardPlan, make_plan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.manifest import MANIFEST_SCHEMA
@@ -426,7 +426,7 @@ def commit_shard(
     write_whole(temporary, buffer.getvalue())
     step("part")
     temporary.replace(part)
-    sync_folder(part.parent)
+    sync(part.parent)
     step("renamed")
 
 
