@@ -20,6 +20,16 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 """What file systems without locks answer."""
 
 
+_STATES = {
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "over its quota",
+    errno.EROFS: "read-only",
+    errno.EFBIG: "not taking files as large as these",
+}
+_CODES = {os.strerror(code): code for code in _STATES}
+"""For errors that come as text alone."""
+
+
 class StorageError(UserError):
     """The disk cannot take what a run has to write; the message says why and what to do."""
 
@@ -30,10 +40,8 @@ def storage_error(error: OSError, run: Path, remedy: str | None = None) -> Stora
     `remedy` says what to do once there is room.
     """
     text = str(error)
-    codes = {errno.ENOSPC: "full", errno.EDQUOT: "over its quota", errno.EROFS: "read-only"}
-    names = {"No space left": "full", "quota exceeded": "over its quota", "Read-only": "read-only"}
-    state = codes.get(error.errno or 0)
-    state = state or next((state for name, state in names.items() if name in text), None)
+    code = error.errno or next((code for name, code in _CODES.items() if name in text), 0)
+    state = _STATES.get(code)
     if state is None and (
         error.errno in (errno.EACCES, errno.EPERM) or "Permission denied" in text
     ):
