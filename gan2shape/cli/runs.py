@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shard-size",
     type=click.IntRange(min=1),
-    help="Images of one task. [default: the preset's, or fewer for all workers to have some]",
+    help="Images of one task. [default: the preset's, or fewer where there are few tasks]",
 )
 @with_options(*EXECUTION)
 def reconstruct(
@@ -148,15 +148,29 @@ def reconstruct(
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="First compare the content of all results with their SHA-256, and compute shards with "
+    "damaged files again.",
+)
 @with_options(*EXECUTION)
 def resume(
-    run: Path, workers: int | None, threads: int | None, scheduler: str | None, device: Device
+    run: Path,
+    verify: bool,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    device: Device,
 ) -> None:
     """Finish what is missing in RUN, with the settings it began with, and write its report.
 
+    Shards whose files are missing or cut short are computed again.
+
     \b
-    Example:
+    Examples:
       gan2shape resume run
+      gan2shape resume run --verify
     """
     from gan2shape.jobs.run.start import check_weights
     from gan2shape.jobs.run.store import open_run
@@ -164,22 +178,31 @@ def resume(
     execution = _execution(device, workers, threads, scheduler)
     opened = open_run(run)
     check_weights(opened)
-    _execute(opened, execution)
+    _execute(opened, execution, verify)
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
-def status(run: Path) -> None:
+@click.option(
+    "--verify", is_flag=True, help="Compare the content of all results with their SHA-256, too."
+)
+def status(run: Path, verify: bool) -> None:
     """Tell what of RUN is done, failed, running and left, and the time to go.
 
+    Also tells which committed files are missing or damaged.
+
     \b
-    Example:
+    Examples:
       gan2shape status run
+      gan2shape status run --verify
     """
     from gan2shape.jobs.progress.run_display import status_table
     from gan2shape.jobs.run.status import run_status
 
-    terminal().print(status_table(run_status(run)), highlight=False)
+    found = run_status(run, verify)
+    terminal().print(status_table(found), highlight=False)
+    for sentence in found.damage:
+        click.echo(sentence)
 
 
 @click.command()
@@ -215,7 +238,7 @@ def _execution(
     return Execution(device, workers, threads, scheduler)
 
 
-def _execute(run: Run, execution: Execution) -> None:
+def _execute(run: Run, execution: Execution, verify: bool = False) -> None:
     """Do the run's missing shards with progress on the terminal, then report."""
     from gan2shape.jobs.progress.run_display import progress_display
     from gan2shape.jobs.run.start import execute
@@ -228,7 +251,7 @@ def _execute(run: Run, execution: Execution) -> None:
 
     with stopping(f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"):
         with progress_display(console) as show:
-            outcome = execute(run, execution, show, announce)
+            outcome = execute(run, execution, show, announce, verify)
         _finish(run, outcome)
 
 

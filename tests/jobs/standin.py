@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from gan2shape.jobs.run.engine import Engine
 from PIL import Image
 
 from gan2shape.jobs.inputs.latents import load_latents
-from gan2shape.jobs.run.engine import Engine
 from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
 from gan2shape.schemas.settings import RunConfig, load_config
 from tests.networks import tiny_networks

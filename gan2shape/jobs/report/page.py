@@ -283,7 +283,7 @@ def _provenance(summary: RunSummary) -> list[tuple[str, str]]:
         ("Started", record.created),
         ("Seed", str(record.config.seed)),
         ("Manifest", f"SHA-256 {record.manifest_sha256}"),
-        ("Settings, weights and manifest", f"SHA-256 {record.config_hash}"),
+        ("Settings and weights", f"SHA-256 {record.config_hash}"),
         ("Execution", _listed(record.execution)),
         ("Versions", _listed(record.versions)),
     ]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gan2shape.jobs.inputs.images import ImageError
 from gan2shape.jobs.report.reference_rows import TRUTH_BATCH, average_depth, plane_scores
@@ -328,8 +327,7 @@ def manifest_rows(run: store.Run, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _manifest(run: store.Run) -> pa.Table:
-    columns = ["image_id", "uri", "truth_uri", "mask_uri", "row"]
-    return pq.read_table(run.path / "manifest.parquet", columns=columns)
+    return store.manifest_table(run).select(["image_id", "uri", "truth_uri", "mask_uri", "row"])
 
 
 def trivial_rows(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gan2shape.jobs.files import TEMPORARY, write_whole
+from gan2shape.jobs.files import replacing, write_whole
 from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.jobs.inputs.images import ImageError
 from gan2shape.jobs.inputs.scan import scan
@@ -106,10 +105,9 @@ def _read_depths(rows: list[dict[str, Any]], camera: CameraConfig, path: Path) -
             return f"{row['uri']} shows no object"
         return np.where(mask > 0, depth, np.float32(np.nan))
 
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     shape = (len(rows), camera.size, camera.size)
-    try:
-        depths = np.lib.format.open_memmap(temporary, "w+", np.dtype(np.float32), shape)
+    with replacing(path) as file:
+        depths = np.lib.format.open_memmap(file.name, "w+", np.dtype(np.float32), shape)
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             for start in range(0, len(rows), PIECE):
                 found = pool.map(read, rows[start : start + PIECE])
@@ -120,7 +118,4 @@ def _read_depths(rows: list[dict[str, Any]], camera: CameraConfig, path: Path) -
                     else:
                         depths[number] = result
         depths.flush()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return bad

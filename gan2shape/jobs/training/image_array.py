@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.files import TEMPORARY, write_whole
+from gan2shape.jobs.files import replacing, write_whole
 from gan2shape.jobs.inputs.images import ImageError, load_image
 from gan2shape.jobs.inputs.scan import Found, scan
 from gan2shape.pipeline.stylegan2.training.trainer import TrainingError
@@ -45,9 +44,8 @@ def dataset(
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
     uris = [image.path for image in found]
     note(f"reading {len(uris)} images")
-    temporary = out / f"{TEMPORARY}{os.getpid()}-{DATASET}"
-    try:
-        bad = _read_images(uris, size, temporary)
+    with replacing(path) as file:
+        bad = _read_images(uris, size, Path(file.name))
         kept = len(uris) - len(bad)
         if kept < MIN_IMAGES:
             why = f" ({next(iter(bad.values()))})" if bad else ""
@@ -57,9 +55,6 @@ def dataset(
             )
         if bad:
             note(f"left out {len(bad)} images, the first: {next(iter(bad.values()))}")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     about = {
         "key": key,
         "images": kept,
@@ -130,8 +125,6 @@ def _read_images(uris: list[str], size: int, path: Path) -> dict[int, str]:
             with open(raw, "rb") as source:
                 while piece := source.read(1 << 24):
                     target.write(piece)
-            target.flush()
-            os.fsync(target.fileno())
     finally:
         raw.unlink(missing_ok=True)
     return bad

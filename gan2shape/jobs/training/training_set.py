@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
+from gan2shape.jobs.inputs.input_image import InputImage, load_input_image
 from gan2shape.jobs.inputs.latents import load_latents
 from gan2shape.jobs.inputs.scan import Scan
-from gan2shape.jobs.run.shard_image import ShardImage, load_shard_image
 from gan2shape.pipeline.method.group import Targets
 from gan2shape.pipeline.perceptual.inversion import invert
 from gan2shape.pipeline.stylegan2.gan import Gan
@@ -42,8 +42,9 @@ def load_training_set(
 
     Raises `UserError` when no image is left.
     """
-    loaded = [load_shard_image(row, position, config) for position, row in enumerate(rows)]
-    items = [item for item in loaded if item.error is None]
+    loaded = [load_input_image(row, config) for row in rows]
+    usable = [position for position, item in enumerate(loaded) if item.error is None]
+    items = [loaded[position] for position in usable]
     _tell([item.error for item in loaded if item.error], note)
     ids = [item.id for item in items]
     images = _stack([item.pixels for item in items], device)
@@ -51,9 +52,9 @@ def load_training_set(
 
     saved = checkpoints.load("latents") or {}
     known: dict[str, Tensor] = {name: latent for name, latent in saved.items() if name in ids}
-    for item in items:
+    for position, item in zip(usable, items, strict=True):
         if given is not None:
-            known[item.id] = given[item.position]
+            known[item.id] = given[position]
         elif item.manifest["latent_uri"] is not None:
             known[item.id] = _given(item, gan)
     wanted = [index for index, name in enumerate(ids) if name not in known]
@@ -96,7 +97,7 @@ def _offset(
     return lambda done, total: on_progress("inversion", start + size * done // max(total, 1), count)
 
 
-def _given(item: ShardImage, gan: Gan) -> Tensor:
+def _given(item: InputImage, gan: Gan) -> Tensor:
     return load_latents(item.manifest["latent_uri"], [item.id], gan.generator.style_dim)[0]
 
 

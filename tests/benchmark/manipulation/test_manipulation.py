@@ -129,9 +129,7 @@ def make_run(
         config=load_config("heads64", settings),
         gan=store.Weights("gan.safetensors", sha),
         lpips=None,
-        images=len(found),
         latent_size=STYLE,
-        manifest_sha256="",
         networks=networks,
     )
     run = store.create_run(path, record, found.manifest(record.config.shard_size))

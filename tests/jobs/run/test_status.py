@@ -18,7 +18,6 @@ from gan2shape.jobs.run.shard_progress import (
 )
 from gan2shape.jobs.run.status import RunStatus, make_status, run_status, time_to_go
 from tests.jobs.content import shard_content
-from tests.jobs.run.test_store import run  # noqa: F401 - a fixture
 
 
 def progress(shard=0, fraction=0.5, start=0.0, started=0.0, updated=100.0) -> Progress:
@@ -77,7 +76,7 @@ def test_time_to_go_by_hand():
     assert time_to_go(2, [progress(fraction=0.0)], [], 1) is None
 
 
-def test_status_of_a_run(run):  # noqa: F811
+def test_status_of_a_run(run):
     arrays, rows = shard_content(run, 0, 0.5)
     rows[0] |= {"status": "failed", "error": "no face"}
     store.commit_shard(run, 0, arrays, rows)
@@ -97,7 +96,7 @@ def render(renderable) -> str:
     return capture.get()
 
 
-def test_what_people_read(run):  # noqa: F811
+def test_what_people_read(run):
     status = make_status(run, {0}, 1, [progress(1)], [])
     text = render(status_table(status))
     assert text.splitlines()[1].split() == ["images", "1", "1", "2", "1"]
