@@ -176,7 +176,7 @@ def status(run: Path) -> None:
     Example:
       gan2shape status run
     """
-    from gan2shape.jobs.progress.run_display import status_table
+    from gan2shape.jobs.progress import status_table
     from gan2shape.jobs.run.status import run_status
 
     terminal().print(status_table(run_status(run)), highlight=False)
@@ -217,7 +217,7 @@ def _execution(
 
 def _execute(run: Run, execution: Execution) -> None:
     """Do the run's missing shards with progress on the terminal, then report."""
-    from gan2shape.jobs.progress.run_display import progress_display
+    from gan2shape.jobs.progress import run_progress, terminal_display
     from gan2shape.jobs.run.start import execute
 
     console = terminal()
@@ -227,8 +227,8 @@ def _execute(run: Run, execution: Execution) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     with stopping(f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"):
-        with progress_display(console) as show:
-            outcome = execute(run, execution, show, announce)
+        with terminal_display(console) as display:
+            outcome = execute(run, execution, run_progress(display.show), announce)
         _finish(run, outcome)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from gan2shape.jobs.files import TEMPORARY, write_whole
+from gan2shape.jobs.files import TEMPORARY
+from gan2shape.jobs.pictures import COLUMNS, write_grid
 from gan2shape.jobs.synthetic import parse_seeds
 from gan2shape.pipeline.stylegan2.checkpoint import (
     CheckpointError,
@@ -22,7 +21,6 @@ from gan2shape.pipeline.stylegan2.checkpoint import (
 )
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 
-GRID = 8
 MOST_SEEDS = 4096
 BATCH = 16
 
@@ -33,7 +31,7 @@ def draw(
     seeds: str = "0:64",
     truncation: float = 1.0,
     interpolate: int | None = None,
-    columns: int = GRID,
+    columns: int = COLUMNS,
 ) -> None:
     """Write a picture of samples, or of interpolations in `interpolate` steps, of `seeds` "A:B".
 
@@ -69,19 +67,6 @@ def interpolation_grid(gan: Gan, seeds: list[int], steps: int, truncation: float
     share = torch.linspace(0, 1, steps)[None, :, None].to(ends)
     lines = torch.lerp(ends[:-1, None], ends[1:, None], share)  # (N - 1, steps, D)
     return _draw(gan, lines.flatten(0, 1))
-
-
-def write_grid(path: Path, images: Tensor, columns: int = GRID) -> None:
-    """Write images (N, 3, S, S) in [-1, 1] as a PNG of rows of `columns`."""
-    count, _, size, _ = images.shape
-    rows = -(-count // columns)
-    sheet = torch.full((rows * columns, 3, size, size), -1.0)
-    sheet[:count] = images.clamp(-1, 1)
-    sheet = sheet.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2)
-    pixels = sheet.reshape(rows * size, columns * size, 3).add(1.0).mul(127.5).round()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.to(torch.uint8).numpy()).save(buffer, "PNG")
-    write_whole(path, buffer.getvalue())
 
 
 def write_weights(path: Path, gan: Gan, half: bool = False) -> None:
