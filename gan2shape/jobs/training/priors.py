@@ -30,6 +30,7 @@ from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.training.priors import Gaussians, Priors, estimate_priors
 from gan2shape.schemas.settings import RunConfig
 
+PRIORS = "priors"
 RESULT, PAGE, ROUNDS = "priors.yaml", "priors.html", "rounds.json"
 
 
@@ -104,7 +105,7 @@ def _estimate(
         config,
         request.rounds,
         state=state,
-        on_progress=steps_of(show, "priors"),
+        on_progress=steps_of(show, PRIORS),
         on_round=on_round,
         on_checkpoint=states.save,
     )
