@@ -65,7 +65,7 @@ def train_all(
         for training in missing:
             before = [futures[each.key] for each in training.chain[:-1] if each.key in futures]
             futures[training.key] = client.submit(
-                _task, training, heads, cache, alone, before, key=training.folder
+                train_in_worker, training, heads, cache, alone, before, key=training.folder
             )
         errors = {training.folder: futures[training.key].exception() for training in missing}
     for folder, error in errors.items():
@@ -79,7 +79,7 @@ def train_all(
     return True
 
 
-def _task(
+def train_in_worker(
     training: Training, heads: Path, cache: Path, execution: Execution, before: Sequence[None]
 ) -> None:
     """One training in a worker, after those `before` it."""
