@@ -11,7 +11,7 @@ from gan2shape.benchmark.methods import Method, paper_ratio
 from gan2shape.benchmark.scores import Results, RowScores
 from gan2shape.benchmark.sections import Section
 from gan2shape.benchmark.table import SCORES, Estimate, Line
-from gan2shape.jobs.progress.run_display import duration
+from gan2shape.jobs.progress import duration
 from gan2shape.jobs.report import charts
 from gan2shape.jobs.report.comparison import SIDE_FACTOR, seconds_text
 from gan2shape.jobs.report.page import environment

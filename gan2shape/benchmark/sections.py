@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from gan2shape.benchmark.display import Display
 from gan2shape.benchmark.record import Bench
+from gan2shape.jobs.progress import Display
 
 
 @dataclass(frozen=True)

@@ -252,8 +252,15 @@ def finetune_command(
 
 
 def _train_baseline(settings: dict[str, Any], **options: Any) -> None:
-    from gan2shape.jobs.progress.steps_display import steps_display
-    from gan2shape.jobs.training.networks import request, train
+    from gan2shape.jobs.progress import terminal_display
+    from gan2shape.jobs.training.loop import Intervals
+    from gan2shape.jobs.training.networks import (
+        NetworkTraining,
+        inherited_settings,
+        train_networks,
+    )
+    from gan2shape.jobs.training.processes import plan_compute
+    from gan2shape.schemas.network_training import baseline_config
 
     same = ("images", "batch", "decay", "mirror", "seed", "precision")
     settings |= {name: options.pop(name) for name in same}
@@ -261,9 +268,16 @@ def _train_baseline(settings: dict[str, Any], **options: Any) -> None:
     if "size" in options:
         settings |= {"camera": {"size": options.pop("size")}}
         settings |= {"networks": {"width": options.pop("width")}}
+    if "networks" in options:
+        settings |= inherited_settings(options["networks"])
     out = options["out"]
-    asked = request(settings=settings, **options)
+    request = NetworkTraining(
+        config=baseline_config(settings),
+        intervals=Intervals(options.pop("picture_images"), 1_000),
+        compute=plan_compute(options.pop("device"), 1, options.pop("threads")),
+        **options,
+    )
     sentence = f"stopped; a checkpoint is in {out}; the same command goes on"
-    with stopping(sentence), steps_display(terminal()) as (show, note):
-        path = train(asked, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = train_networks(request, display.show, display.note)
     click.echo(str(path))

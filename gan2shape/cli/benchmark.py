@@ -108,12 +108,10 @@ def benchmark_heads(
       gan2shape benchmark heads --out look --quick
       gan2shape benchmark heads --out tuning --split val --rows 6,9,10 --cache cache
     """
-    from gan2shape.benchmark.display import Display
     from gan2shape.benchmark.methods import METHODS, parse_rows
     from gan2shape.benchmark.plan import Request
     from gan2shape.benchmark.run import benchmark as make
-    from gan2shape.jobs.progress.run_display import progress_display, sentences
-    from gan2shape.jobs.progress.steps_display import side_display, steps_display
+    from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.run.start import Execution
     from gan2shape.schemas.benchmark import FULL, QUICK, packaged_recipe
 
@@ -130,14 +128,8 @@ def benchmark_heads(
         lpips=lpips,
         seed=seed,
     )
-    console = terminal()
-    display = Display(
-        sentences(console),
-        lambda: steps_display(console),
-        lambda: side_display(console),
-        lambda: progress_display(console),
-    )
-    with stopping(f"stopped; what is done is kept in {out}; the same command goes on"):
+    sentence = f"stopped; what is done is kept in {out}; the same command goes on"
+    with stopping(sentence), terminal_display(terminal()) as display:
         path = make(request, Execution(device, workers, threads), display)
     click.echo(str(path))
 

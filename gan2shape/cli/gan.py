@@ -145,28 +145,28 @@ def gan_train(
       gan2shape gan train photos/ --size 64 --out my-gan
       gan2shape gan train heads/ --init heads64 --images 50000 --ema 4000 --out finer
     """
-    from gan2shape.jobs.progress.gan_display import training_display
-    from gan2shape.jobs.training.gan import train
-    from gan2shape.jobs.training.gan_request import architecture, request
+    from gan2shape.jobs.progress import terminal_display
+    from gan2shape.jobs.training.gan import GanTraining, architecture, train_gan
+    from gan2shape.jobs.training.loop import Intervals
+    from gan2shape.jobs.training.processes import plan_compute
+    from gan2shape.schemas.gan_training import training_config
 
     sizes = {"size": size, "style_dim": style_dim, "mapping_layers": mapping_layers}
-    wanted, initial = architecture(sizes, channels, init)
     names = {"lr": "learning_rate", "ema": "ema_half_life"}
-    settings = wanted | {names.get(name, name): value for name, value in options.items()}
-    asked = request(
+    settings = architecture(sizes, channels, init)
+    settings |= {names.get(name, name): value for name, value in options.items()}
+    request = GanTraining(
         source,
         out,
-        settings,
-        initial,
-        device,
-        threads,
-        samples_every,
-        checkpoint_minutes,
-        inception,
+        training_config(settings),
+        init=init,
+        inception=inception,
+        intervals=Intervals(samples_every, min(500, samples_every), 60 * checkpoint_minutes),
+        compute=plan_compute(device, 1, threads),
     )
     sentence = f"stopped; a checkpoint is in {out}; the same command goes on"
-    with stopping(sentence), training_display(terminal()) as (show, note):
-        path = train(asked, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = train_gan(request, display.show, display.note)
     click.echo(str(path))
 
 

@@ -85,30 +85,23 @@ def priors(
     Example:
       gan2shape priors photos/ --gan my-gan/gan.safetensors --out my-priors
     """
-    from gan2shape.jobs.progress.steps_display import steps_display
-    from gan2shape.jobs.training.priors import Request
-    from gan2shape.jobs.training.priors import priors as estimate
-    from gan2shape.jobs.training.processes import plan_processes, tune_allocator
+    from gan2shape.jobs.progress import terminal_display
+    from gan2shape.jobs.training.priors import PriorsEstimation, find_priors
+    from gan2shape.jobs.training.processes import plan_compute
+    from gan2shape.jobs.training.training_set import TrainingImages
     from gan2shape.schemas.settings import load_config
 
-    overrides = overrides_of(settings, masks, seed=seed)
-    devices, threads = plan_processes(device, 1, threads)
-    tune_allocator()
-    request = Request(
-        source=source,
+    request = PriorsEstimation(
+        images=TrainingImages(source, masks, latents, limit),
         gan=gan,
         out=out,
-        config=load_config(preset, overrides),
-        masks=masks,
-        latents=latents,
-        limit=limit,
+        config=load_config(preset, overrides_of(settings, masks, seed=seed)),
         rounds=rounds,
-        device=devices[0],
-        threads=threads,
+        compute=plan_compute(device, 1, threads),
     )
     sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
-    with stopping(sentence), steps_display(terminal()) as (show, note):
-        path = estimate(request, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = find_priors(request, display.show, display.note)
     click.echo(str(path))
 
 
@@ -178,29 +171,22 @@ def pretrain(
       gan2shape pretrain photos/ --gan my-gan/gan.safetensors --out my-networks
       gan2shape pretrain heads/ --gan heads64 --priors priors.yaml --out networks
     """
-    from gan2shape.jobs.progress.steps_display import steps_display
-    from gan2shape.jobs.training.joint import Request
-    from gan2shape.jobs.training.joint import pretrain as train
-    from gan2shape.jobs.training.processes import plan_processes, tune_allocator
+    from gan2shape.jobs.progress import terminal_display
+    from gan2shape.jobs.training.joint import JointTraining, train_joint
+    from gan2shape.jobs.training.processes import plan_compute
+    from gan2shape.jobs.training.training_set import TrainingImages
     from gan2shape.schemas.settings import load_config
 
-    overrides = overrides_of(settings, masks, seed=seed)
-    devices, threads = plan_processes(device, processes, threads)
-    tune_allocator()
-    request = Request(
-        source=source,
+    request = JointTraining(
+        images=TrainingImages(source, masks, latents, limit),
         gan=gan,
         out=out,
-        config=load_config(preset, overrides, priors),
-        masks=masks,
-        latents=latents,
+        config=load_config(preset, overrides_of(settings, masks, seed=seed), priors),
         lpips=lpips,
         networks=networks,
-        limit=limit,
-        devices=devices,
-        threads=threads,
+        compute=plan_compute(device, processes, threads),
     )
     sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
-    with stopping(sentence), steps_display(terminal()) as (show, note):
-        path = train(request, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = train_joint(request, display.show, display.note)
     click.echo(str(path))

@@ -196,7 +196,7 @@ def status(run: Path, verify: bool) -> None:
       gan2shape status run
       gan2shape status run --verify
     """
-    from gan2shape.jobs.progress.run_display import status_table
+    from gan2shape.jobs.progress import status_table
     from gan2shape.jobs.run.status import run_status
 
     found = run_status(run, verify)
@@ -240,7 +240,7 @@ def _execution(
 
 def _execute(run: Run, execution: Execution, verify: bool = False) -> None:
     """Do the run's missing shards with progress on the terminal, then report."""
-    from gan2shape.jobs.progress.run_display import progress_display
+    from gan2shape.jobs.progress import run_progress, terminal_display
     from gan2shape.jobs.run.start import execute
 
     console = terminal()
@@ -250,8 +250,8 @@ def _execute(run: Run, execution: Execution, verify: bool = False) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     with stopping(f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"):
-        with progress_display(console) as show:
-            outcome = execute(run, execution, show, announce, verify)
+        with terminal_display(console) as display:
+            outcome = execute(run, execution, run_progress(display.show), announce, verify)
         _finish(run, outcome)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from markupsafe import Markup
 
 from gan2shape.benchmark import experiments, heads, rows, run, trainings
@@ -24,10 +24,10 @@ from gan2shape.benchmark.run import benchmark
 from gan2shape.benchmark.scores import read_results
 from gan2shape.benchmark.sections import Experiment, Section
 from gan2shape.cli import INTERRUPTED, main
+from gan2shape.jobs.progress import Display
 from gan2shape.jobs.report.summary import summarise
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.start import Execution
-from gan2shape.jobs.training.networks import train as train_baseline
 from gan2shape.schemas.errors import UserError
 from tests.benchmark import tiny
 from tests.networks import lpips_weights
@@ -108,12 +108,7 @@ def test_the_same_command_leaves_what_is_there_alone(
     def fail(*args: Any, **options: Any) -> None:
         raise AssertionError("done already")
 
-    for module, name in (
-        (heads, "write_heads"),
-        (trainings.baselines, "train"),
-        (trainings.pretrain, "pretrain"),
-        (rows, "execute"),
-    ):
+    for module, name in ((heads, "write_heads"), (run, "train_all"), (rows, "execute")):
         monkeypatch.setattr(module, name, fail)
     notes = make(request(whole))
     assert sum(note.endswith("is done already") for note in notes) == 6
@@ -139,28 +134,25 @@ def test_an_interrupted_benchmark_goes_on(
     def stopped(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    def stop_inside(asked: Any, show: Any, note: Any) -> Path:
-        def shown(stage: str, done: int, total: int) -> None:
+    def stop_inside(task: str, stage: str, done: int, total: int, *more: Any) -> None:
+        if task.startswith("supervised-"):
             raise KeyboardInterrupt
 
-        return train_baseline(replace(asked, log_images=4), shown, note)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(trainings.baselines, "train", stop_inside)
-        with pytest.raises(KeyboardInterrupt):
-            make(asked)
-    (record,) = cache.glob("supervised-*.json")
-    tree = json.loads(record.read_text())
-    assert tree["finished"] is False
-    assert tree["seconds"] > 0
-    assert tree["origin"]["settings"]["method"] == "supervised"
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(asked, tiny.CPU, Display(stop_inside, lambda text: None))
+    (work,) = cache.glob("supervised-*/")
+    before = trainings.read_record(cache, work.name)
+    assert not before.finished
+    assert before.seconds > 0
+    fixed = yaml.safe_load((work / "record.yaml").read_text())["fixed"]
+    assert fixed["settings"]["method"] == "supervised"
     with monkeypatch.context() as patched:
         patched.setattr(rows, "execute", stopped)
         with pytest.raises(KeyboardInterrupt):
             make(asked)
-    after = json.loads(record.read_text())
-    assert after["finished"] is True
-    assert after["seconds"] > tree["seconds"]
+    after = trainings.read_record(cache, work.name)
+    assert after.finished
+    assert after.seconds > before.seconds
     write_benchmark(out)
     table = pq.read_table(out / "table.parquet").to_pylist()
     assert table[0]["state"] == "not made yet"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from gan2shape.benchmark.display import Display
+from gan2shape.jobs.progress import Display
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, Outcome
@@ -103,17 +102,4 @@ def execute(run: store.Run, execution: Execution, show: Any = None) -> Outcome:
 def quiet(notes: list[str] | None = None) -> Display:
     """A display that keeps what is said."""
     said = [] if notes is None else notes
-
-    @contextmanager
-    def steps() -> Iterator[Any]:
-        yield (lambda stage, done, total: None), said.append
-
-    @contextmanager
-    def side_by_side() -> Iterator[Any]:
-        yield (lambda name, stage, done, total: None), said.append
-
-    @contextmanager
-    def run() -> Iterator[Any]:
-        yield lambda status: None
-
-    return Display(said.append, steps, side_by_side, run)
+    return Display(lambda *words: None, said.append)

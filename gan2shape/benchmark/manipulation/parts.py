@@ -15,7 +15,6 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from gan2shape.benchmark.display import Display
 from gan2shape.benchmark.manipulation import relighting, rotation
 from gan2shape.benchmark.manipulation.heads import FEWEST, TooFewHeadsError
 from gan2shape.benchmark.manipulation.identity import FULL
@@ -26,6 +25,7 @@ from gan2shape.benchmark.methods import METHODS as ROWS
 from gan2shape.benchmark.record import Bench
 from gan2shape.benchmark.rows import is_made
 from gan2shape.benchmark.sections import Experiment, Section
+from gan2shape.jobs.progress import Display, steps_of
 from gan2shape.jobs.report.gallery import data_uri
 from gan2shape.jobs.report.page import environment
 from gan2shape.jobs.run import store
@@ -98,17 +98,16 @@ def _make(manipulation: Manipulation, bench: Bench, display: Display) -> None:
         display.note(f"{manipulation.name} is left out: the networks of {run.path} are gone")
         return
     try:
-        with display.steps() as (show, _):
-            manipulation.run(
-                run.path,
-                bench.record.gan.path,
-                networks.path,
-                bench.out / FOLDER,
-                identity=BUDGET,
-                cache=bench.cache / CACHED,
-                lpips=bench.record.lpips and Path(bench.record.lpips),
-                show=show,
-            )
+        manipulation.run(
+            run.path,
+            bench.record.gan.path,
+            networks.path,
+            bench.out / FOLDER,
+            identity=BUDGET,
+            cache=bench.cache / CACHED,
+            lpips=bench.record.lpips and Path(bench.record.lpips),
+            show=steps_of(display.show, manipulation.name),
+        )
     except TooFewHeadsError:
         display.note(f"{manipulation.name} is left out: it needs {FEWEST} heads with a result")
 
