@@ -38,11 +38,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a box chart, or of a chart of marks."""
+    """One row of a box chart."""
 
     name: str
     values: pd.Series
-    """By image id; of marks: `value`, `low`, `high` and `paper`, NaN for what is not known."""
+    """By image id."""
     colour: str
     """Name of a CSS variable."""
 
@@ -81,39 +81,38 @@ def box_chart(samples: Sequence[Sample], unit: str, title: str, caption: str = "
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def mark_chart(samples: Sequence[Sample], unit: str, title: str) -> Chart | None:
-    """A dot and its interval for every row; a diamond where the paper's value is."""
-    if not samples:
+def mark_chart(table: pd.DataFrame, colours: Sequence[str], unit: str, title: str) -> Chart | None:
+    """A dot and its interval for every row; a diamond where the paper's value is.
+
+    `table` has the rows' names as its index and the columns `value`, `low`, `high` and `paper`,
+    with NaN for what is not known.
+    """
+    if table.empty:
         return None
-    table = pd.DataFrame([sample.values for sample in samples])
-    names = [sample.name for sample in samples]
-    places = np.arange(len(samples), dtype=float)
-    colours = [_css(sample.colour) for sample in samples]
-    texts = [
-        f"{escape(name)}: {value:.3f}" for name, value in zip(names, table["value"], strict=True)
-    ]
+    names, places = list(table.index), np.arange(len(table))
+    paper = {"symbol": "diamond-open", "size": 11, "color": INK}
     traces: list[Any] = [
         go.Scatter(
-            x=table["paper"].to_numpy(float),
+            x=table["paper"].to_numpy(),
             y=places,
             mode="markers",
-            marker={"symbol": "diamond-open", "size": 11, "color": INK},
+            marker=paper,
             hovertemplate="the paper: %{x:.3f}<extra></extra>",
-        ),
-        go.Scatter(
-            x=table["value"].to_numpy(float),
-            y=places,
-            mode="markers",
-            marker={"size": 9, "color": colours},
-            text=texts,
-            hoverinfo="text",
-        ),
+        )
     ]
-    for place, colour in zip(places, colours, strict=True):
-        ends = table.loc[place, ["low", "high"]].to_numpy(float)
-        line = {"color": colour, "width": 1.5}
-        traces.append(go.Scatter(x=ends, y=[place] * 2, mode="lines", line=line, hoverinfo="skip"))
-    reach = 1.04 * float(np.nanmax(table[["value", "high", "paper"]].to_numpy(float)))
+    marks = zip(table.to_dict("records"), names, places, colours, strict=True)
+    for mark, name, place, colour in marks:
+        ends, value = [mark["low"], mark["high"]], mark["value"]
+        line = {"color": _css(colour), "width": 1.5}
+        dot = {"color": _css(colour), "size": 9}
+        text = f"{escape(name)}: {value:.3f}"
+        traces += [
+            go.Scatter(x=ends, y=[place] * 2, mode="lines", line=line, hoverinfo="skip"),
+            go.Scatter(
+                x=[value], y=[place], mode="markers", marker=dot, text=text, hoverinfo="text"
+            ),
+        ]
+    reach = 1.04 * float(table[["value", "high", "paper"]].max().max())
     return _rows_chart(traces, names, (0, reach), unit, title)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from gan2shape.jobs.report.reference_rows import DEPTH_SCORES
 from gan2shape.jobs.report.results import AXES, RunResults
 from gan2shape.jobs.report.scores import STATISTICS, ratios, statistics
-from gan2shape.jobs.report.tables import Table, number
+from gan2shape.jobs.report.tables import Table, decimals
 
 SIDE_FACTOR = 100.0
 """Tables print SIDE times 100."""
@@ -113,8 +113,8 @@ def _run_columns(results: RunResults | None) -> dict[str, Any]:
     names += ["yaw_std_sampled", "config_hash", "gan_sha256", "networks_sha256"]
     if results is None:
         return dict.fromkeys(names)
-    record, yaw = results.run.record, results.spread.loc["yaw"]
-    values = [results.images, len(results.done), len(results.failed), results.left]
+    record, yaw = results.run.record, results.yaw
+    values: list[Any] = _counts(results)
     values += [results.seconds_per_image, results.frame["peak_memory_mb"].max()]
     values += [yaw["predicted"], yaw["sampled"], record.config_hash, record.gan.sha256]
     return dict(zip(names, [*values, record.networks and record.networks.sha256], strict=True))
@@ -124,14 +124,14 @@ def printed_scores(found: Sequence[Method], scores: pd.DataFrame) -> Table:
     """The table of scores as people read it."""
     columns = {("", "Images"): scores["images_scored"].astype("string")}
     for group, (score, factor, digits) in SCORE_GROUPS.items():
-        part = {name: number(scores[f"{score}_{name}"], digits, factor) for name in STATISTICS}
+        part = {name: decimals(scores[f"{score}_{name}"], digits, factor) for name in STATISTICS}
         columns[group, "mean ± std"] = part["mean"] + " ± " + part["std"]
         columns[group, "median"] = part["median"]
         columns[group, "quartiles"] = part["q25"] + " to " + part["q75"]
-        columns[group, "ratio"] = number(scores[RATIOS[score]], 2)
+        columns[group, "ratio"] = decimals(scores[RATIOS[score]], 2)
     runs = scores["kind"] == "run"
-    columns["", "Best relief scale"] = number(scores["relief_scale_median"].where(runs), 2)
-    columns["", "MAD, published formula"] = number(scores["mad_paper_degrees_mean"], 1)
+    columns["", "Best relief scale"] = decimals(scores["relief_scale_median"].where(runs), 2)
+    columns["", "MAD, published formula"] = decimals(scores["mad_paper_degrees_mean"], 1)
     text = pd.DataFrame(columns).set_axis(scores["method"])
     return Table("Method", text, [method.colour for method in found], list(~runs))
 
@@ -176,7 +176,7 @@ def printed_losses(runs: Sequence[RunResults]) -> Table:
     """Mean losses, and the inversion's error, by run."""
     losses = pd.DataFrame({results.label: results.losses for results in runs}).T
     order = sorted(losses, key=lambda name: (name == "inversion L1", name))
-    return Table("Fit to the input, mean over images", losses[order].apply(number, digits=4))
+    return Table("Fit to the input, mean over images", losses[order].apply(decimals, digits=4))
 
 
 def seconds_table(runs: Sequence[RunResults]) -> pd.DataFrame:
@@ -219,9 +219,9 @@ def printed_rotation(results: RunResults) -> Table:
     """Spread of the predicted rotations beside that of the samples."""
     spread = results.spread
     degrees = {
-        name.capitalize(): number(spread[name], 1) + "°" for name in ("predicted", "sampled")
+        name.capitalize(): decimals(spread[name], 1) + "°" for name in ("predicted", "sampled")
     }
-    text = pd.DataFrame(degrees | {"Ratio": number(spread["ratio"], 2)})
+    text = pd.DataFrame(degrees | {"Ratio": decimals(spread["ratio"], 2)})
     return Table("Spread (std)", text.set_axis([axis.capitalize() for axis in AXES]))
 
 

@@ -72,7 +72,7 @@ def choose(done: pd.DataFrame, limit: int = LIMIT) -> pd.DataFrame:
     tags = ranked(done["mad_degrees"])
     if len(done) > limit:
         done = done.loc[[*tags, *done.index.drop(list(tags))][:limit]]
-    return done.assign(tag=[tags.get(image_id) for image_id in done.index])
+    return done.assign(tag=done.index.map(tags.get))
 
 
 def ranked(scores: pd.Series) -> dict[Any, str]:

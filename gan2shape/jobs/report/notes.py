@@ -54,7 +54,7 @@ def _shape_notes(results: RunResults) -> list[str]:
         found.append(
             f"The relief is {verb}: scaled by {relief:.2f}, the typical shape fits the truth best."
         )
-    yaw = results.spread.loc["yaw"]
+    yaw = results.yaw
     shallow = relief >= 1  # where there are scores, they know better
     if not shallow and len(results.done) >= FEWEST and yaw["ratio"] < YAW_RATIO:
         found.append(

@@ -191,7 +191,7 @@ def _tiles(results: RunResults) -> list[dict[str, Any]]:
         off = not RELIEF_RANGE[0] <= relief <= RELIEF_RANGE[1]
         tile("Best relief scale", f"{relief:.2f}", "", "1 is right", off)
     if len(results.done):
-        yaw = results.spread.loc["yaw"]
+        yaw = results.yaw
         note = f"sampled with {yaw['sampled']:.1f}"
         tile("Yaw spread", f"{yaw['predicted']:.1f}", "degrees", note)
     if results.seconds_per_image > 0:
@@ -218,7 +218,7 @@ def _yaw_chart(number: int, results: RunResults) -> Any:
 
     if not len(results.done):
         return None
-    yaw = results.spread.loc["yaw"]
+    yaw = results.yaw
     return charts.distribution(
         results.rotation["yaw"].to_numpy(),
         yaw["mean"],
@@ -227,7 +227,7 @@ def _yaw_chart(number: int, results: RunResults) -> Any:
         comparison.colour(number),
         f"Predicted yaw of {results.label} and the sampled distribution",
         "degrees",
-        f"{results.label}: yaw predicted ± {yaw['predicted']:.1f}°, sampled ± {yaw['sampled']:.1f}°",
+        f"{results.label}: predicted ± {yaw['predicted']:.1f}°, sampled ± {yaw['sampled']:.1f}°",
     )
 
 

@@ -60,7 +60,8 @@ def _map_columns(column: pa.ChunkedArray, prefix: str) -> pd.DataFrame:
 def entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries, with `None` for what is missing."""
     plain = frame.reset_index()
-    return list(plain.astype(object).where(plain.notna(), None).to_dict("records"))
+    rows = plain.astype(object).where(plain.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,11 @@ class RunResults:
         found["sampled"] = np.degrees([prior.std[0], prior.yaw_std, prior.std[2]])
         found["mean"] = np.degrees(prior.mean[:3])
         return found.assign(ratio=found["predicted"] / found["sampled"].where(found["sampled"] > 0))
+
+    @property
+    def yaw(self) -> dict[str, float]:
+        """The yaw's row of `spread`."""
+        return {str(name): float(values["yaw"]) for name, values in self.spread.items()}
 
     @property
     def devices(self) -> list[str]:

@@ -60,7 +60,7 @@ class Table:
         return names
 
 
-def number(values: pd.Series, digits: int, factor: float = 1.0) -> pd.Series:
+def decimals(values: pd.Series, digits: int, factor: float = 1.0) -> pd.Series:
     """Numbers times `factor` as text with so many decimals; NaN stays missing."""
     text = (values.astype(float) * factor + 0.0).map(f"{{:.{digits}f}}".format, na_action="ignore")
     return text.astype("string")

@@ -25,7 +25,12 @@ from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import only_process, storage_error, write_whole
 from gan2shape.jobs.inputs.scan import Scan, scan
 from gan2shape.jobs.training.loop import rounded
-from gan2shape.jobs.training.priors_page import distributions, page, read_truth, table
+from gan2shape.jobs.training.priors_page import (
+    distributions,
+    read_truth,
+    table,
+    write_priors_page,
+)
 from gan2shape.jobs.training.training_set import load_training_set, shared_latents
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, load_gan
 from gan2shape.pipeline.training.priors import Gaussians, Priors, estimate_priors
@@ -159,14 +164,14 @@ def _estimate(
 def _write(request: Request, origin: dict[str, Any], result: Priors, note: Note) -> None:
     out, truth = request.out, read_truth(request.source, result.ids)
     found = distributions(result, truth)
-    for line in table(found):
+    for line in table(found).text.to_string().splitlines():
         note(line)
     if not result.stable:
         note(
             f"the Gaussians still changed in round {len(result.rounds)}; take them with care, or "
             "give the same command with more --rounds to go on"
         )
-    write_whole(out / PAGE, page(result, found, origin).encode())
+    write_priors_page(out / PAGE, result, found, origin)
     fit = result.rounds[-1]
     figures = {item.component.name: item.figures() for item in found}
     tree = {
