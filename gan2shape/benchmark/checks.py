@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gan2shape.benchmark.methods import BY_NUMBER, paper_ratio
-from gan2shape.benchmark.table import SCORES, Line
+import pandas as pd
+
+from gan2shape.benchmark.methods import METHODS
+from gan2shape.benchmark.table import SCORES
 
 CLOSE = 0.10
 """Share of the paper's ratio by which row 4 may be above it: a yardstick must not be weak."""
@@ -43,95 +45,85 @@ class Check:
         return f"{self.text}: demanded {self.demanded}{measured}: {self.verdict}"
 
 
-def all_checks(lines: Sequence[Line]) -> tuple[Check, ...]:
-    """The requirements in the order of the rows that they are about."""
-    found = {line.method.number: line for line in lines}
+def all_checks(table: pd.DataFrame) -> tuple[Check, ...]:
+    """The requirements in the order of the rows that they are about; of `make_table`."""
     checks = []
     for score in SCORES:
         checks += [
-            *(_at_most(found[number], score, most[score]) for number, most in MOST.items()),
-            _near_paper(found[4], score),
-            _worse(found[5], found[6], score),
-            _worse(found[7], found[8], score),
-            _better(found[10], found[6], score),
-            _ordered(lines, score),
+            *(_at_most(table, number, score, most[score]) for number, most in MOST.items()),
+            _near_paper(table, 4, score),
+            _worse(table, 5, 6, score),
+            _worse(table, 7, 8, score),
+            _better(table, 10, 6, score),
+            _ordered(table, score),
         ]
-    checks.append(_quicker(found[10], found[6]))
+    checks.append(_quicker(table, 10, 6))
     return tuple(sorted(checks, key=lambda check: check.row))
 
 
-def _at_most(line: Line, score: str, most: float) -> Check:
+def _at_most(table: pd.DataFrame, row: int, score: str, most: float) -> Check:
     what = f"{NAMES[score]} ratio"
-    return _check(
-        line, what, f"at most {most:.3f}", _ratio(line, score), lambda value: value <= most
-    )
+    ours = _ratio(table, row, score)
+    return _check(row, what, f"at most {most:.3f}", ours, lambda value: value <= most)
 
 
-def _near_paper(line: Line, score: str) -> Check:
-    paper = paper_ratio(BY_NUMBER[line.method.number])
-    assert paper is not None  # row 4 is the paper's
-    target = round(getattr(paper, SCORES[score]), 3)
+def _near_paper(table: pd.DataFrame, row: int, score: str) -> Check:
+    target = round(float(table[f"paper_{score}_ratio"][row]), 3)
     high = target * (1 + CLOSE)
     demanded = f"at most {high:.3f} ({CLOSE:.0%} above {target:.3f})"
     what = f"{NAMES[score]} ratio"
-    return _check(line, what, demanded, _ratio(line, score), lambda value: value <= high)
+    return _check(row, what, demanded, _ratio(table, row, score), lambda value: value <= high)
 
 
-def _worse(line: Line, than: Line, score: str) -> Check:
-    limit = _ratio(than, score)
-    of = f"row {than.method.number}"
-    demanded = f"above that of {of}" + ("" if limit is None else f", {limit:.3f}")
-    ours = None if limit is None else _ratio(line, score)
+def _worse(table: pd.DataFrame, row: int, than: int, score: str) -> Check:
+    limit = _ratio(table, than, score)
+    demanded = f"above that of row {than}" + ("" if limit is None else f", {limit:.3f}")
+    ours = None if limit is None else _ratio(table, row, score)
     what = f"{NAMES[score]} ratio"
-    return _check(line, what, demanded, ours, lambda value: limit is not None and value > limit)
+    return _check(row, what, demanded, ours, lambda value: limit is not None and value > limit)
 
 
-def _better(line: Line, than: Line, score: str) -> Check:
-    ours, theirs = _ratio(line, score), _ratio(than, score)
+def _better(table: pd.DataFrame, row: int, than: int, score: str) -> Check:
+    ours, theirs = _ratio(table, row, score), _ratio(table, than, score)
     share = None if ours is None or theirs is None else ours / theirs
-    what = f"{NAMES[score]} as a share of row {than.method.number}'s"
-    return _check(line, what, f"at most {1 - BETTER:.2f}", share, lambda value: value <= 1 - BETTER)
+    what = f"{NAMES[score]} as a share of row {than}'s"
+    return _check(row, what, f"at most {1 - BETTER:.2f}", share, lambda value: value <= 1 - BETTER)
 
 
-def _quicker(line: Line, than: Line) -> Check:
-    limit = than.seconds_per_image if _ratio(than, "side") is not None else None
-    ours = line.seconds_per_image if _ratio(line, "side") is not None else None
-    number = line.method.number
-    text = f"Row {number}, seconds per image"
-    demanded = f"fewer than row {than.method.number}'s"
-    if limit is None or ours is None:
-        return Check(number, text, demanded, None, None)
-    return Check(number, text, f"{demanded}, {limit:.1f}", f"{ours:.1f}", ours < limit)
+def _quicker(table: pd.DataFrame, row: int, than: int) -> Check:
+    text, demanded = f"Row {row}, seconds per image", f"fewer than row {than}'s"
+    if _ratio(table, row, "side") is None or _ratio(table, than, "side") is None:
+        return Check(row, text, demanded, None, None)
+    ours, limit = (float(table["seconds_per_image"][number]) for number in (row, than))
+    return Check(row, text, f"{demanded}, {limit:.1f}", f"{ours:.1f}", ours < limit)
 
 
-def _ordered(lines: Sequence[Line], score: str) -> Check:
+def _ordered(table: pd.DataFrame, score: str) -> Check:
     """Whether the paper's rows come in its order."""
-    rows = [line for line in lines if line.method.paper is not None]
-    paper = sorted(rows, key=lambda line: getattr(line.method.paper, SCORES[score]))
-    ratios = {line.method.number: _ratio(line, score) for line in rows}
-    found = {number: ratio for number, ratio in ratios.items() if ratio is not None}
-    wanted, last = [line.method.number for line in paper], lines[-1].method.number
-    text, demanded = f"Rows from best to worst by {NAMES[score]}", _numbers(wanted)
-    if len(found) < len(rows):
-        return Check(last, text, demanded, None, None)
-    ours = sorted(found, key=found.__getitem__)
-    return Check(last, text, f"{demanded} as in the paper", _numbers(ours), ours == wanted)
+    rows = table[table[f"paper_{score}"].notna()]
+    wanted = list(rows[f"paper_{score}"].sort_values(kind="stable").index)
+    ratios = rows[f"{score}_ratio"]
+    last, text = METHODS[-1].number, f"Rows from best to worst by {NAMES[score]}"
+    if ratios.isna().any():
+        return Check(last, text, _numbers(wanted), None, None)
+    ours = list(ratios.sort_values(kind="stable").index)
+    demanded = f"{_numbers(wanted)} as in the paper"
+    return Check(last, text, demanded, _numbers(ours), ours == wanted)
 
 
 def _numbers(rows: Sequence[int]) -> str:
     return ", ".join(map(str, rows))
 
 
-def _ratio(line: Line, score: str) -> float | None:
-    found = line.figures(score)
-    return None if found is None else found.ratio.value
+def _ratio(table: pd.DataFrame, row: int, score: str) -> float | None:
+    found = float(table[f"{score}_ratio"][row])
+    return None if pd.isna(found) else found
 
 
 def _check(
-    line: Line, what: str, demanded: str, value: float | None, met: Callable[[float], bool]
+    row: int, what: str, demanded: str, value: float | None, met: Callable[[float], bool]
 ) -> Check:
-    number = line.method.number
-    text = f"Row {number}, {what}"
+    text = f"Row {row}, {what}"
     if value is None:
-        return Check(number, text, demanded, None, None)
-    return Check(number, text, demanded, f"{value:.3f}", bool(met(value)))
+        return Check(row, text, demanded, None, None)
+    return Check(row, text, demanded, f"{value:.3f}", bool(met(value)))

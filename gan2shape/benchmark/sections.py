@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
 
 from gan2shape.benchmark.record import Bench
 from gan2shape.jobs.progress import Display
+from gan2shape.jobs.report.tables import Table, markdown
 
 
 @dataclass(frozen=True)
@@ -16,9 +15,20 @@ class Section:
     """What an experiment found, for the page and for table.md."""
 
     title: str
-    body: Markup
-    """HTML of the page's section, below its title; in the classes of report.css."""
-    markdown: str
+    lead: str
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    """How to read the tables."""
+    picture: str | None = None
+    """Data URI, for the page alone."""
+
+    @property
+    def markdown(self) -> list[str]:
+        """Lines of text."""
+        lines = [f"## {self.title}", "", self.lead]
+        for table in self.tables:
+            lines += ["", *markdown(table)]
+        return [*lines, "", " ".join(self.notes)] if self.notes else lines
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,9 @@ from gan2shape.benchmark.plan import HeadSet
 from gan2shape.benchmark.record import Bench, Record
 from gan2shape.benchmark.scores import Results, RowScores, write_scores, write_table
 from gan2shape.benchmark.sections import Section
-from gan2shape.benchmark.table import (
-    Estimate,
-    Figures,
-    Line,
-    as_table,
-    comma_separated,
-    table_lines,
-)
+from gan2shape.benchmark.table import Figures, Line, as_table, comma_separated, table_lines
 from gan2shape.jobs.run.store import Weights
+from gan2shape.pipeline.method.estimate import Estimate
 from gan2shape.schemas.benchmark import QUICK, packaged_recipe
 
 HEADS = 4

@@ -21,7 +21,7 @@ import yaml
 
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.progress import Note, Show, steps_of
-from gan2shape.jobs.training.priors_page import distributions, page, read_truth, table
+from gan2shape.jobs.training.priors_page import distributions, read_truth, table
 from gan2shape.jobs.training.processes import Compute
 from gan2shape.jobs.training.step_states import StepStates
 from gan2shape.jobs.training.training_set import TrainingImages, TrainingSet, load_training_set
@@ -131,14 +131,14 @@ def _origin(request: PriorsEstimation, found: TrainingSet, gan: Gan) -> dict[str
 def _write(request: PriorsEstimation, origin: dict[str, Any], result: Priors, note: Note) -> None:
     out, truth = request.out, read_truth(request.images.source, result.ids)
     found = distributions(result, truth)
-    for line in table(found):
+    for line in table(found).text.to_string().splitlines():
         note(line)
     if not result.stable:
         note(
             f"the Gaussians still changed in round {len(result.rounds)}; take them with care, or "
             "give the same command with more --rounds to go on"
         )
-    write_whole(out / PAGE, page(result, found, origin).encode())
+    write_priors_page(out / PAGE, result, found, origin)
     fit = result.rounds[-1]
     figures = {item.component.name: item.figures() for item in found}
     tree = {

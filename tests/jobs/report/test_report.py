@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gan2shape.jobs.report.summary import summarise
 from PIL import Image
 from rich.console import Console
 
+from gan2shape.benchmark.page import page as page_of
 from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.report import charts
 from gan2shape.jobs.report import gallery as pictures
 from gan2shape.jobs.report.comparison import notes, table_rows
-from gan2shape.jobs.report.page import page as page_of
 from gan2shape.jobs.report.report import write_report
-from gan2shape.jobs.report.summary import summarise
 from gan2shape.jobs.run import store
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
