@@ -402,8 +402,9 @@ def supervised(
 ) -> None:
     """Teach the depth network with true depth.
 
-    IMAGES is a data set: true depth in depth/ and object masks in mask/, beside image/. Give the same
-    command again to go on after an interruption, with a larger --images to go on after the end.
+    IMAGES is a data set: true depth in depth/ and object masks in mask/, beside image/. Give the
+    same command again to go on after an interruption, with a larger --images to go on after the
+    end.
     DIR/networks.safetensors is what --networks of other commands takes.
 
     \b

@@ -6,27 +6,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gan2shape.schemas.settings import (
+from gan2shape.schemas.base import (
     Betas,
-    CameraConfig,
-    ConfigError,
-    EllipsoidShape,
     Images,
     Layers,
     LearningRate,
-    LightPriorConfig,
-    NetworkConfig,
     Positive,
     Precision,
     Renderer,
-    RunConfig,
     Seed,
     Settings,
     Share,
     ShiftSpread,
-    ViewPriorConfig,
     Weight,
     first_problem,
+)
+from gan2shape.schemas.errors import ConfigError
+from gan2shape.schemas.settings import (
+    CameraConfig,
+    EllipsoidShape,
+    LightPriorConfig,
+    NetworkConfig,
+    RunConfig,
+    ViewPriorConfig,
 )
 
 
@@ -149,21 +151,6 @@ class FinetuneConfig(_BaselineConfig):
 
 AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
 BaselineConfig = Annotated[AnyBaseline, Field(discriminator="method")]
-_CONFIGS: dict[str, type[AnyBaseline]] = {
-    "supervised": SupervisedConfig,
-    "unsup3d": Unsup3dConfig,
-    "finetune": FinetuneConfig,
-}
-_CONFIGS: dict[str, type[AnyBaseline]] = {
-    "supervised": SupervisedConfig,
-    "unsup3d": Unsup3dConfig,
-    "finetune": FinetuneConfig,
-}
-_CONFIGS: dict[str, type[AnyBaseline]] = {
-    "supervised": SupervisedConfig,
-    "unsup3d": Unsup3dConfig,
-    "finetune": FinetuneConfig,
-}
 _CONFIGS: dict[str, type[AnyBaseline]] = {
     "supervised": SupervisedConfig,
     "unsup3d": Unsup3dConfig,

@@ -90,7 +90,7 @@ def _origin(request: Request, found: Scan, gan: Gan) -> dict[str, Any]:
         "masks": request.masks,
         "latents": request.latents,
         "gan": {"source": request.gan, "sha256": gan.sha256},
-        "preset": request.config.name,
+        "recipe": request.config.recipe,
         "settings_sha256": request.config.digest(),
         "seed": request.config.seed,
         "version": metadata.version("gan2shape"),

@@ -22,8 +22,8 @@ from gan2shape.jobs.training.joint import Request, pretrain
 from gan2shape.jobs.training.processes import plan_processes
 from gan2shape.pipeline.networks.trained import load_networks
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.load import load_settings
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
-from gan2shape.schemas.settings import load_config
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 CYCLE = {"step1": 2, "step2": 2, "view_iterations": 1, "step3": 2}
@@ -48,7 +48,9 @@ def one_thread() -> Any:
 
 
 def request(out: Path, **changes: Any) -> Request:
-    asked = Request(str(HEADS), "heads64", out, load_config("heads64-scratch", SETTINGS), limit=4)
+    asked = Request(
+        str(HEADS), "heads64", out, load_settings("heads", "scratch", overrides=SETTINGS), limit=4
+    )
     return replace(asked, **changes)
 
 
@@ -190,7 +192,10 @@ def test_training_goes_on_from_networks(whole: Path, tmp_path: Path) -> None:
     ("changes", "sentence"),
     [
         ({"limit": 3}, "holds a training with other images, images_sha256"),
-        ({"config": load_config("heads64-scratch", SETTINGS | {"seed": 1})}, "other settings"),
+        (
+            {"config": load_settings("heads", "scratch", overrides=SETTINGS | {"seed": 1})},
+            "other settings",
+        ),
         ({"gan": "nowhere.pt"}, "no StyleGAN2 weights file nowhere.pt"),
         ({"devices": ("cpu",) * 5}, "has 4 images for 5 processes"),
         ({"networks": "nowhere.safetensors"}, "no networks file nowhere.safetensors"),
@@ -213,7 +218,8 @@ def test_the_command(
 ) -> None:
     options = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
     out = tmp_path / "networks"
-    argv = ["gan2shape", "pretrain", str(HEADS), "--gan", "heads64", "--preset", "heads64-scratch"]
+    argv = ["gan2shape", "train", "networks", str(HEADS), "--gan", "heads64"]
+    argv += ["--category", "heads", "--recipe", "scratch"]
     argv += ["--limit", "2", "--threads", "1", *options]
     monkeypatch.setattr(sys, "argv", [*argv, "--out", str(out)])
     with pytest.raises(SystemExit) as ended:
