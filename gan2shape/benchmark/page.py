@@ -184,15 +184,15 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
         ("Heads", str(record.heads)),
         ("Train heads", str(record.train_heads)),
         ("GAN", f"{record.gan.path} (SHA-256 {record.gan.sha256})"),
-        ("Priors", record.priors or "the presets'"),
+        ("Priors", record.priors or "the category's"),
         ("Cache", str(results.bench.cache)),
     ]
     for row, run in results.runs.items():
         networks, begun = run.record.networks, record.rows.get(row)
         start = begun.trainings[-1] if begun and begun.trainings else "packaged networks"
         text = (
-            f"preset {run.record.config.name}, from {start}, SHA-256 "
-            f"{networks.sha256 if networks else ''}; settings, weights and manifest "
+            f"recipe {run.record.config.recipe}, from {start}, SHA-256 "
+            f"{networks.sha256 if networks else ''}; settings and weights "
             f"{run.record.config_hash}"
         )
         rows.append((f"Row {BY_NUMBER[row].label}", text))

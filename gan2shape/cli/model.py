@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gan2shape.cli.terminal import print_rows, terminal
+from gan2shape.cli.terminal import terminal
 
 
 @click.group()
@@ -40,6 +40,6 @@ def model_info(model: str) -> None:
       gan2shape model info heads64
       gan2shape model info my-model/
     """
-    from gan2shape.jobs.weights.about import describe
+    from gan2shape.jobs.weights.about import model_table
 
-    print_rows(describe(model))
+    terminal().print(model_table(model), markup=False, highlight=False)

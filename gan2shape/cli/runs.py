@@ -162,17 +162,30 @@ def reconstruct(
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="First compare the content of all results with their SHA-256, and compute shards with "
+    "damaged files again.",
+)
 @with_options(*EXECUTION)
 def resume(
-    run: Path, workers: int | None, threads: int | None, scheduler: str | None, device: Device
+    run: Path,
+    verify: bool,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    device: Device,
 ) -> None:
     """Finish what is missing in a run.
 
-    The settings are those that the run began with. The report is written again.
+    The settings are those that the run began with. Shards whose files are missing or cut short are
+    computed again. The report is written again.
 
     \b
-    Example:
+    Examples:
       gan2shape resume run
+      gan2shape resume run --verify
     """
     from gan2shape.jobs.run.start import check_weights
     from gan2shape.jobs.run.store import open_run
@@ -180,22 +193,31 @@ def resume(
     execution = _execution(device, workers, threads, scheduler)
     opened = open_run(run)
     check_weights(opened)
-    _execute(opened, execution)
+    _execute(opened, execution, verify)
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
-def status(run: Path) -> None:
+@click.option(
+    "--verify", is_flag=True, help="Compare the content of all results with their SHA-256, too."
+)
+def status(run: Path, verify: bool) -> None:
     """Tell what of a run is done, and the time to go.
 
+    It also tells which committed files are missing or damaged.
+
     \b
-    Example:
+    Examples:
       gan2shape status run
+      gan2shape status run --verify
     """
-    from gan2shape.jobs.progress.run_display import status_table
+    from gan2shape.jobs.progress import status_table
     from gan2shape.jobs.run.status import run_status
 
-    terminal().print(status_table(run_status(run)), highlight=False)
+    found = run_status(run, verify)
+    terminal().print(status_table(found), highlight=False)
+    for sentence in found.damage:
+        click.echo(sentence)
 
 
 @click.command()
@@ -233,9 +255,9 @@ def _execution(
     return Execution(device, workers, threads, scheduler)
 
 
-def _execute(run: Run, execution: Execution) -> None:
+def _execute(run: Run, execution: Execution, verify: bool = False) -> None:
     """Do the run's missing shards with progress on the terminal, then report."""
-    from gan2shape.jobs.progress.run_display import progress_display
+    from gan2shape.jobs.progress import run_progress, terminal_display
     from gan2shape.jobs.run.start import execute
 
     console = terminal()
@@ -245,8 +267,8 @@ def _execute(run: Run, execution: Execution) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     with stopping(f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"):
-        with progress_display(console) as show:
-            outcome = execute(run, execution, show, announce)
+        with terminal_display(console) as display:
+            outcome = execute(run, execution, run_progress(display.show), announce, verify)
         _finish(run, outcome)
 
 

@@ -22,11 +22,11 @@ def settings(key: str | None) -> None:
       gan2shape settings view_prior
       gan2shape settings optimization.decay
     """
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from gan2shape.schemas.fields import settings_under
 
-    table = Table("setting", "default", "range", "meaning")
+    table = Table(Column("setting", no_wrap=True), "default", "range", "meaning")
     for field in settings_under(key):
         table.add_row(field.key, field.default_text, field.range, field.text)
     terminal().print(table, markup=False, highlight=False)

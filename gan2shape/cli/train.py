@@ -102,7 +102,7 @@ def whole(
     threads: int | None,
 ) -> None:
     """Make a model from images alone, or train one part of it."""
-    from gan2shape.jobs.progress.steps_display import steps_display
+    from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.training.model import ModelTraining, train_model
 
     request = ModelTraining(
@@ -121,8 +121,8 @@ def whole(
         seed=seed,
     )
     sentence = f"stopped; what is done is kept in {out}; the same command goes on"
-    with stopping(sentence), steps_display(terminal()) as (show, note):
-        path = train_model(request, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = train_model(request, display.show, display.note)
     click.echo(str(path))
 
 

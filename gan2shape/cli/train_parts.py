@@ -127,30 +127,29 @@ def gan(
       gan2shape train gan photos/ --size 64 --out my-gan
       gan2shape train gan heads/ --init heads64 --images 50000 --ema-half-life 4000 --out finer
     """
-    from gan2shape.jobs.progress.gan_display import training_display
-    from gan2shape.jobs.training.gan import train
-    from gan2shape.jobs.training.gan_request import architecture, request
+    from gan2shape.jobs.progress import terminal_display
+    from gan2shape.jobs.training.gan import GanTraining, architecture, train_gan
+    from gan2shape.jobs.training.loop import Intervals
+    from gan2shape.jobs.training.processes import plan_compute
+    from gan2shape.schemas.gan_training import training_config
     from gan2shape.schemas.load import nested
 
     changes = nested(overrides_of(settings)) | fields
     sizes = {name: changes.pop(name, None) for name in ("size", "style_dim", "mapping_layers")}
     channels = changes.pop("channels", None)
     text = None if channels is None else "/".join(map(str, channels))
-    wanted, initial = architecture(sizes, text, init)
-    asked = request(
+    request = GanTraining(
         images,
         out,
-        wanted | changes,
-        initial,
-        device,
-        threads,
-        samples_every,
-        checkpoint_minutes,
-        inception,
+        training_config(architecture(sizes, text, init) | changes),
+        init=init,
+        inception=inception,
+        intervals=Intervals(samples_every, min(500, samples_every), 60 * checkpoint_minutes),
+        compute=plan_compute(device, 1, threads),
     )
     sentence = f"stopped; a checkpoint is in {out}; the same command goes on"
-    with stopping(sentence), training_display(terminal()) as (show, note):
-        path = train(asked, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = train_gan(request, display.show, display.note)
     click.echo(str(path))
 
 
@@ -198,31 +197,25 @@ def priors(
     Example:
       gan2shape train priors photos/ --gan my-gan/gan.safetensors --category faces --out my-priors
     """
-    from gan2shape.jobs.progress.steps_display import steps_display
-    from gan2shape.jobs.training.priors import Request
-    from gan2shape.jobs.training.priors import priors as estimate
-    from gan2shape.jobs.training.processes import plan_processes, tune_allocator
+    from gan2shape.jobs.progress import terminal_display
+    from gan2shape.jobs.training.priors import PriorsEstimation, find_priors
+    from gan2shape.jobs.training.processes import plan_compute
+    from gan2shape.jobs.training.training_set import TrainingImages
     from gan2shape.jobs.weights.choice import choose
 
     overrides = run_overrides(settings, fields, masks)
     chosen = choose(gan=gan, category=category, recipe=recipe, overrides=overrides)
-    devices, threads = plan_processes(device, 1, threads)
-    tune_allocator()
-    request = Request(
-        source=images,
+    request = PriorsEstimation(
+        images=TrainingImages(images, masks, latents, limit),
         gan=chosen.gan,
         out=out,
         config=chosen.config,
-        masks=masks,
-        latents=latents,
-        limit=limit,
         rounds=rounds,
-        device=devices[0],
-        threads=threads,
+        compute=plan_compute(device, 1, threads),
     )
     sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
-    with stopping(sentence), steps_display(terminal()) as (show, note):
-        path = estimate(request, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = find_priors(request, display.show, display.note)
     click.echo(str(path))
 
 
@@ -285,10 +278,10 @@ def networks(
           --priors my-priors/priors.yaml --out my-networks
       gan2shape train networks heads/ --model heads64 --out networks
     """
-    from gan2shape.jobs.progress.steps_display import steps_display
-    from gan2shape.jobs.training.joint import Request
-    from gan2shape.jobs.training.joint import pretrain as train
-    from gan2shape.jobs.training.processes import plan_processes, tune_allocator
+    from gan2shape.jobs.progress import terminal_display
+    from gan2shape.jobs.training.joint import JointTraining, train_joint
+    from gan2shape.jobs.training.processes import plan_compute
+    from gan2shape.jobs.training.training_set import TrainingImages
     from gan2shape.jobs.weights.choice import choose
 
     chosen = choose(
@@ -300,24 +293,18 @@ def networks(
         priors=priors,
         overrides=run_overrides(settings, fields, masks),
     )
-    devices, threads = plan_processes(device, processes, threads)
-    tune_allocator()
-    request = Request(
-        source=images,
+    request = JointTraining(
+        images=TrainingImages(images, masks, latents, limit),
         gan=chosen.gan,
         out=out,
         config=chosen.config,
-        masks=masks,
-        latents=latents,
         lpips=lpips,
         networks=chosen.networks,
-        limit=limit,
-        devices=devices,
-        threads=threads,
+        compute=plan_compute(device, processes, threads),
     )
     sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
-    with stopping(sentence), steps_display(terminal()) as (show, note):
-        path = train(request, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = train_joint(request, display.show, display.note)
     click.echo(str(path))
 
 
@@ -402,8 +389,9 @@ def supervised(
 ) -> None:
     """Teach the depth network with true depth.
 
-    IMAGES is a data set: true depth in depth/ and object masks in mask/, beside image/. Give the same
-    command again to go on after an interruption, with a larger --images to go on after the end.
+    IMAGES is a data set: true depth in depth/ and object masks in mask/, beside image/. Give the
+    same command again to go on after an interruption, with a larger --images to go on after the
+    end.
     DIR/networks.safetensors is what --networks of other commands takes.
 
     \b
@@ -449,12 +437,27 @@ def _changes(method: str, settings: tuple[str, ...], fields: dict[str, Any]) -> 
 
 
 def _train(source: str, settings: dict[str, Any], **options: Any) -> None:
-    """Train networks on single images; `options` are those of `networks.request`."""
-    from gan2shape.jobs.progress.steps_display import steps_display
-    from gan2shape.jobs.training.networks import request, train
+    """Train networks on single images; `options` are those of the command."""
+    from gan2shape.jobs.progress import terminal_display
+    from gan2shape.jobs.training.loop import Intervals
+    from gan2shape.jobs.training.networks import (
+        NetworkTraining,
+        inherited_settings,
+        train_networks,
+    )
+    from gan2shape.jobs.training.processes import plan_compute
+    from gan2shape.schemas.network_training import baseline_config
 
-    asked = request(source=source, settings=settings, **options)
+    if options.get("networks"):
+        settings |= inherited_settings(options["networks"])
+    request = NetworkTraining(
+        source=source,
+        config=baseline_config(settings),
+        intervals=Intervals(options.pop("picture_images"), 1_000),
+        compute=plan_compute(options.pop("device"), 1, options.pop("threads")),
+        **options,
+    )
     sentence = f"stopped; a checkpoint is in {options['out']}; the same command goes on"
-    with stopping(sentence), steps_display(terminal()) as (show, note):
-        path = train(asked, show, note)
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = train_networks(request, display.show, display.note)
     click.echo(str(path))

@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from gan2shape.schemas.errors import nearest
+from gan2shape.schemas.base import Positive, Settings, first_problem
+from gan2shape.schemas.errors import ConfigError, nearest
 from gan2shape.schemas.load import load_settings
 from gan2shape.schemas.network_training import baseline_config, finetune_settings
-from gan2shape.schemas.settings import ConfigError, Positive, RunConfig, Settings, first_problem
+from gan2shape.schemas.settings import RunConfig
 from gan2shape.schemas.yaml_files import mapping
 
 CATEGORY = "heads"

@@ -1,4 +1,4 @@
-"""The one exception that is meant for people."""
+"""The exceptions that are meant for people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from difflib import get_close_matches
 
 class UserError(ValueError):
     """Something the user can put right; the message is one sentence that says what and how."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, misspelt or out of range; the message is one sentence for people."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

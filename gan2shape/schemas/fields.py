@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 
-from gan2shape.schemas.errors import nearest
-from gan2shape.schemas.settings import ORIGIN, ConfigError, RunConfig, model_in
+from gan2shape.schemas.base import model_in
+from gan2shape.schemas.errors import ConfigError, nearest
+from gan2shape.schemas.settings import ORIGIN, RunConfig
 
 
 @dataclass(frozen=True)

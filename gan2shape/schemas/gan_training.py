@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from gan2shape.schemas.settings import (
-    ConfigError,
+from gan2shape.schemas.base import (
     Count,
     Images,
     Layers,
@@ -21,6 +20,7 @@ from gan2shape.schemas.settings import (
     Width,
     first_problem,
 )
+from gan2shape.schemas.errors import ConfigError
 
 SIDES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 

@@ -13,17 +13,11 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from gan2shape.schemas.errors import nearest
+from gan2shape.schemas.base import Settings, first_problem
+from gan2shape.schemas.errors import ConfigError, nearest
 from gan2shape.schemas.model import ModelFile
 from gan2shape.schemas.packaged import MODEL_FILE, asset_names, asset_path
-from gan2shape.schemas.settings import (
-    ORIGIN,
-    ConfigError,
-    PriorsFile,
-    RunConfig,
-    Settings,
-    first_problem,
-)
+from gan2shape.schemas.settings import ORIGIN, PriorsFile, RunConfig
 from gan2shape.schemas.yaml_files import read_yaml
 
 Tree = dict[str, Any]

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gan2shape.schemas.settings import LightPriorConfig, Settings, ViewPriorConfig
+from gan2shape.schemas.base import Settings
+from gan2shape.schemas.settings import LightPriorConfig, ViewPriorConfig
 
-MODEL_FORMAT = "gan2shape.model/1"
+MODEL_FORMAT: Literal["gan2shape.model/1"] = "gan2shape.model/1"
 CATEGORY_FILE = "category.yaml"
 """In a model whose category does not come with the package."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

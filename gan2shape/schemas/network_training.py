@@ -6,27 +6,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gan2shape.schemas.settings import (
+from gan2shape.schemas.base import (
     Betas,
-    CameraConfig,
-    ConfigError,
-    EllipsoidShape,
     Images,
     Layers,
     LearningRate,
-    LightPriorConfig,
-    NetworkConfig,
     Positive,
     Precision,
     Renderer,
-    RunConfig,
     Seed,
     Settings,
     Share,
     ShiftSpread,
-    ViewPriorConfig,
     Weight,
     first_problem,
+)
+from gan2shape.schemas.errors import ConfigError
+from gan2shape.schemas.settings import (
+    CameraConfig,
+    EllipsoidShape,
+    LightPriorConfig,
+    NetworkConfig,
+    RunConfig,
+    ViewPriorConfig,
 )
 
 
@@ -140,6 +142,7 @@ class FinetuneConfig(_BaselineConfig):
     symmetric: bool = True
     perceptual_weight: Weight = 0.5
     perceptual_share: float = Field(default=1.0, gt=0, le=1)
+    gradient_limit: Weight = 5.0
     feature_blocks: Layers = 4
     depth_smoothness: Weight = 0.01
     shading_smoothness: Weight = 0.01
@@ -149,21 +152,6 @@ class FinetuneConfig(_BaselineConfig):
 
 AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
 BaselineConfig = Annotated[AnyBaseline, Field(discriminator="method")]
-_CONFIGS: dict[str, type[AnyBaseline]] = {
-    "supervised": SupervisedConfig,
-    "unsup3d": Unsup3dConfig,
-    "finetune": FinetuneConfig,
-}
-_CONFIGS: dict[str, type[AnyBaseline]] = {
-    "supervised": SupervisedConfig,
-    "unsup3d": Unsup3dConfig,
-    "finetune": FinetuneConfig,
-}
-_CONFIGS: dict[str, type[AnyBaseline]] = {
-    "supervised": SupervisedConfig,
-    "unsup3d": Unsup3dConfig,
-    "finetune": FinetuneConfig,
-}
 _CONFIGS: dict[str, type[AnyBaseline]] = {
     "supervised": SupervisedConfig,
     "unsup3d": Unsup3dConfig,
@@ -188,7 +176,7 @@ def single_image_settings(config: RunConfig) -> dict[str, Any]:
     """What finetuning takes from a run's settings besides masks."""
     run = ("background_threshold", "view_prior", "light_prior", "renderer", "seed")
     losses = (
-        *("perceptual_weight", "perceptual_share", "feature_blocks"),
+        *("perceptual_weight", "perceptual_share", "feature_blocks", "gradient_limit"),
         *("depth_smoothness", "shading_smoothness"),
         *("colour_symmetry", "colour_evenness"),
     )

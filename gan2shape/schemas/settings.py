@@ -8,50 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from gan2shape.schemas.errors import UserError, nearest
+from gan2shape.schemas.base import (
+    Angle,
+    AngleSpread,
+    Betas,
+    Count,
+    Distance,
+    Factor,
+    Layers,
+    LearningRate,
+    Light,
+    LightRange,
+    LightSpread,
+    Positive,
+    Precision,
+    Renderer,
+    Seed,
+    Settings,
+    Share,
+    Shift,
+    ShiftSpread,
+    Weight,
+    When,
+    Width,
+)
 
-MILLION = 1_000_000
-Positive = Annotated[int, Field(ge=1, le=MILLION)]
-Count = Annotated[int, Field(ge=0, le=MILLION)]
-Images = Annotated[int, Field(ge=1, le=1000 * MILLION)]
-Width = Annotated[int, Field(ge=1, le=4096)]
-Layers = Annotated[int, Field(ge=1, le=64)]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, le=10_000)]
-Factor = Annotated[float, Field(gt=0, le=100)]
-LearningRate = Annotated[float, Field(gt=0, le=1)]
-Angle = Annotated[float, Field(ge=-math.pi, le=math.pi)]
-AngleSpread = Annotated[float, Field(ge=0, le=math.pi)]
-Shift = Annotated[float, Field(ge=-1, le=1)]
-ShiftSpread = Annotated[float, Field(ge=0, le=1)]
-Light = Annotated[float, Field(ge=-2, le=2)]
-LightSpread = Annotated[float, Field(ge=0, le=2)]
-Distance = Annotated[float, Field(gt=0, le=100)]
-Beta = Annotated[float, Field(ge=0, lt=1)]
-Betas = tuple[Beta, Beta]
-LightRange = tuple[
-    Annotated[float, Field(ge=-10, le=10)],
-    Annotated[float, Field(ge=-10, le=10)],
-]
-When = Literal["never", "first_cycle", "later_cycles", "always"]
-Precision = Literal["auto", "float32", "bfloat16"]
-Renderer = Literal["auto", "numba", "pytorch3d"]
 ORIGIN = ("category", "recipe", "model")
 """Fields of a run's settings that say where the others come from."""
-
-
-class ConfigError(UserError):
-    """A setting is unknown, misspelt or out of range; the message is one sentence for people."""
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CameraConfig(Settings):
@@ -314,6 +301,11 @@ class OptimizationConfig(Settings):
     symmetry_step3: When = Field(
         default="always", description="When step 3 takes the object's left and right for alike."
     )
+    symmetry_sides: Literal["random", "both"] = Field(
+        default="random",
+        description="What symmetric steps compare with a target: the shape or its mirror image, "
+        "drawn at random, or both of them, as in the paper, at twice the cost.",
+    )
     learning_rates: LearningRates = LearningRates()
     decay: Share = Field(
         default=0.0,
@@ -322,6 +314,11 @@ class OptimizationConfig(Settings):
     )
     betas: Betas = Field(default=(0.9, 0.999), description="Adam's beta 1 and beta 2.")
     weight_decay: Weight = Field(default=5e-4, description="Adam's weight decay.")
+    gradient_limit: Weight = Field(
+        default=5.0,
+        description="The depth's gradient at a pixel counts for at most so many times the mean of "
+        "its image; 0 is no limit, as in the paper. Triangles seen edge-on have huge gradients.",
+    )
     perceptual_weight: Weight = Field(default=0.5, description="Weight of the perceptual loss.")
     perceptual_share: float = Field(
         default=1.0,
@@ -379,6 +376,10 @@ class InversionConfig(Settings):
     perceptual_weight: Weight = Field(
         default=1.0,
         description="Weight of the perceptual distance, by the discriminator or by LPIPS.",
+    )
+    start_samples: Positive = Field(
+        default=256,
+        description="Random samples of the GAN; the search begins at the one most like the image.",
     )
 
 
@@ -450,38 +451,3 @@ class RunConfig(Settings):
 def plain_digest(values: Any) -> str:
     """SHA-256 of settings as they are stored, or of other plain values, as canonical JSON."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def first_problem(error: ValidationError, model: type[BaseModel], below: int = 0) -> str:
-    """The first setting that is wrong, by its keys from the level `below` on, and why.
-
-    `model` is what was validated; it tells the known key that is nearest to an unknown one.
-    """
-    first = error.errors()[0]
-    keys = first["loc"][below:]
-    where = ".".join(str(key) for key in keys)
-    why = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if first["type"] == "extra_forbidden":
-        known = _model_at(model, keys[:-1]).model_fields
-        why = f"unknown setting{nearest(str(keys[-1]), known)}"
-    elif isinstance(first["input"], dict) and first["type"].endswith("_type"):
-        whole = "a list, given as a whole," if first["type"] == "tuple_type" else "a single value,"
-        why = f"is {whole} as in {where}=VALUE"
-    if not where:
-        return why
-    return f"{where} {why}" if why.startswith(("must be", "is a ")) else f"{where}: {why}"
-
-
-def _model_at(model: type[BaseModel], keys: tuple[str | int, ...]) -> type[BaseModel]:
-    """The model of the settings that these keys lead to."""
-    for key in keys:
-        if isinstance(key, str) and key in model.model_fields:
-            model = model_in(model.model_fields[key].annotation) or model
-    return model
-
-
-def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation such as `tuple[Cycle, ...]`, if there is one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for each in get_args(annotation) if (found := model_in(each))), None)

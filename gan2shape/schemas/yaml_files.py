@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from gan2shape.schemas.settings import ConfigError
+from gan2shape.schemas.errors import ConfigError
 
 LARGEST_BYTES = 1_000_000
 DEEPEST = 50
@@ -67,7 +67,7 @@ def _check_size(text: str, source: str) -> None:
                 anchors[anchor] = count - before
         elif isinstance(event, yaml.AliasEvent):
             # An alias inside its own anchor never ends.
-            count += anchors.get(event.anchor, MOST_VALUES)
+            count += anchors.get(str(event.anchor), MOST_VALUES)
         count += 1
         if len(open_nodes) > DEEPEST:
             raise ConfigError(f"{source} is nested more than {DEEPEST} levels deep.")

@@ -9,7 +9,7 @@ import numpy as np
 
 from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.run import store
-from gan2shape.schemas.settings import load_config
+from gan2shape.schemas.load import load_settings
 
 SIZE = 32
 LATENT = 8
@@ -19,7 +19,7 @@ def make_record(**overrides: Any) -> store.RunRecord:
     """A record of shards of one group of two small images."""
     small = {"camera.size": SIZE, "group_size": 2, "shard_size": 2}
     return store.RunRecord(
-        config=load_config("heads64", small | overrides),
+        config=load_settings("heads", "paper", overrides=small | overrides),
         gan=store.Weights("gan.bin", "0" * 64),
         lpips=None,
         latent_size=LATENT,

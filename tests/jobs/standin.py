@@ -23,7 +23,8 @@ from PIL import Image
 
 from gan2shape.jobs.inputs.latents import load_latents
 from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
-from gan2shape.schemas.settings import RunConfig, load_config
+from gan2shape.schemas.load import load_settings
+from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks
 
 SIZE = 32
@@ -194,7 +195,7 @@ def tiny_config(seconds: float = 0.0001, **overrides: Any) -> RunConfig:
         "group_size": 2,
         "shard_size": 2,
     }
-    return load_config("heads64", settings | overrides)
+    return load_settings("heads", "paper", overrides=settings | overrides)
 
 
 def write_images(folder: Path, count: int, size: int = SIZE) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, Request, prepare
-from gan2shape.schemas.settings import RunConfig, load_config
+from gan2shape.schemas.load import load_settings
+from gan2shape.schemas.settings import RunConfig
 
 HEADS = Path(__file__).parents[2] / "examples" / "heads64"
 CPU = Execution("cpu", 1, 1)
@@ -33,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 def settings(**changes: Any) -> RunConfig:
     """Settings for two images a group; `changes` are nested by "__"."""
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
-    return load_config("heads64", SETTINGS | dotted)
+    return load_settings("heads", "paper", overrides=SETTINGS | dotted)
 
 
 def write_images(folder: Path, count: int) -> Path:

@@ -147,7 +147,7 @@ def _run_view(number: int, results: RunResults, limit: int) -> dict[str, Any]:
         "label": results.label,
         "images": results.images,
         "failed": len(results.failed),
-        "preset": record.config.name,
+        "recipe": record.config.recipe,
         "size": record.config.camera.size,
         "created": record.created.replace("T", " ").replace("+00:00", " UTC"),
         "weights": [(name, weights.sha256) for name, weights in _weights(record)],

@@ -14,8 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gan2shape.jobs.gan.samples import convert
 from gan2shape.jobs.progress import Note, Show
 from gan2shape.jobs.training.gan import GanTraining, train_gan
@@ -30,6 +28,7 @@ from gan2shape.jobs.training.processes import plan_compute
 from gan2shape.jobs.training.training_set import INVERSION, TrainingImages
 from gan2shape.jobs.training.workdir import Cache, held, read_log, read_seconds
 from gan2shape.jobs.weights.files import file_digest
+from gan2shape.jobs.weights.model import write_model
 from gan2shape.jobs.weights.networks_file import load_networks
 from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.reconstruct import iterations_total
@@ -39,9 +38,10 @@ from gan2shape.schemas.gan_training import (
     default_channels,
     training_config,
 )
+from gan2shape.schemas.load import load_priors, load_settings, nested
 from gan2shape.schemas.network_training import FinetuneConfig, baseline_config, finetune_settings
-from gan2shape.schemas.packaged import GAN_FILE, NETWORKS_FILE, PRIORS_FILE, asset_path
-from gan2shape.schemas.settings import ConfigError, RunConfig, load_config
+from gan2shape.schemas.packaged import GAN_FILE, NETWORKS_FILE, asset_path
+from gan2shape.schemas.settings import RunConfig
 
 FOLDER = "parts"
 GAN, NETWORKS, FINETUNE = "gan", "networks", "finetune"
@@ -162,7 +162,7 @@ def _plan(request: ModelTraining) -> _Plan:
     gan, size = None, request.size or 64
     if request.gan is None:
         sizes = {"size": size, "channels": default_channels(size), "seed": request.seed}
-        gan = training_config(sizes | _nested(budgets[GAN]))
+        gan = training_config(sizes | nested(budgets[GAN]))
         size = gan.size
     else:
         given = load_gan(request.gan).generator.size
@@ -183,33 +183,11 @@ def _plan(request: ModelTraining) -> _Plan:
         masks = {} if request.masks is None or part == FINETUNE else {"mask": "given"}
         changes = {name: v for name, v in budgets[part].items() if name not in finetune}
         overrides = {"camera.size": size, "seed": request.seed, **masks, **changes}
-        return _settings(request.category, RECIPES[part], overrides, priors)
+        return load_settings(request.category, RECIPES[part], priors=priors, overrides=overrides)
 
     for part in RECIPES:
         run(part, request.priors if part != PRIORS else None)
     return _Plan(gan, size, rounds, limits, finetune, run)
-
-
-def _settings(
-    category: str, recipe: str, overrides: Mapping[str, Any], priors: str | None
-) -> RunConfig:
-    """The settings of a recipe for a category."""
-    if category != "heads":
-        raise ConfigError(f"There is no category {category!r}; the categories are heads.")
-    preset = {"joint": "pretrain"}.get(recipe, recipe)
-    return load_config(f"heads64-{preset}", dict(overrides), priors)
-
-
-def _nested(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as a tree: {"a.b": 1} is {"a": {"b": 1}}."""
-    tree: dict[str, Any] = {}
-    for dotted, value in changes.items():
-        *parents, leaf = dotted.split(".")
-        branch = tree
-        for key in parents:
-            branch = branch.setdefault(key, {})
-        branch[leaf] = value
-    return tree
 
 
 def _brought_gan(request: ModelTraining, folder: Path) -> str:
@@ -304,15 +282,13 @@ def _write(
     request: ModelTraining, size: int, gan: str, priors: str, networks: str, tuned: Path
 ) -> None:
     """Copy the weights to the model's folder, and say in model.yaml what they are."""
-    from gan2shape.jobs.weights.model import write_model
-
     folder = request.out / FOLDER
     files = {
         "gan.safetensors": Path(gan),
         "joint.safetensors": asset_path(networks, NETWORKS_FILE),
         "networks.safetensors": tuned,
     }
-    measured = yaml.safe_load(asset_path(priors, PRIORS_FILE).read_text())
+    measured = load_priors(priors)
     quality = [row["quality"]["mean"] for row in read_log(folder / GAN) if "quality" in row]
     write_model(
         request.out,
@@ -321,7 +297,7 @@ def _write(
         recipe="forward",
         size=size,
         files=files,
-        priors={name: measured[name] for name in ("view_prior", "light_prior") if measured[name]},
+        priors=measured,
         provenance={
             "images": request.images,
             "seed": request.seed,

@@ -11,8 +11,8 @@ from gan2shape.jobs.weights.model import FILES, open_model
 from gan2shape.schemas.packaged import asset_names
 
 
-def describe(name_or_path: str) -> list[tuple[str, str]]:
-    """Rows (what, value) that describe a model on one screen. Raises what `open_model` raises."""
+def model_table(name_or_path: str) -> Table:
+    """What a model is, a row for each fact. Raises what `open_model` raises."""
     model = open_model(name_or_path)
     about = model.about
     priors = {"view": about.view_prior, "light": about.light_prior}
@@ -29,7 +29,11 @@ def describe(name_or_path: str) -> list[tuple[str, str]]:
         size = (model.folder / name).stat().st_size / 1e6
         rows.append((name, f"{FILES[name]}, {size:.1f} MB, SHA-256 {digest[:12]}"))
     rows += [(f"provenance, {key}", value) for key, value in _leaves(about.provenance)]
-    return rows + [(f"figures, {key}", value) for key, value in _leaves(about.figures)]
+    rows += [(f"figures, {key}", value) for key, value in _leaves(about.figures)]
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def models_table() -> Table:
@@ -50,5 +54,5 @@ def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         elif isinstance(value, Mapping):
             known = {name: each for name, each in value.items() if each not in (None, "")}
             yield key, ", ".join(f"{name} {each}" for name, each in known.items())
-        else:
+        elif value is not None:
             yield key, str(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan2shape.jobs.weights.model import open_model
-from gan2shape.pipeline.networks.trained import load_networks
+from gan2shape.jobs.weights.networks_file import load_networks
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.load import NetworksSettings, load_recipe, load_settings, names
 from gan2shape.schemas.packaged import GAN_FILE, JOINT_FILE, NETWORKS_FILE

@@ -30,9 +30,10 @@ from gan2shape.jobs.training.networks import NETWORKS, NetworkTraining, train_ne
 from gan2shape.jobs.training.workdir import Cache, read_log
 from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
 from gan2shape.jobs.weights.stylegan2_file import load_gan
-from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.errors import ConfigError, UserError
+from gan2shape.schemas.load import load_settings
 from gan2shape.schemas.network_training import baseline_config
-from gan2shape.schemas.settings import CameraConfig, ConfigError, load_config
+from gan2shape.schemas.settings import CameraConfig
 from tests.networks import lpips_weights, tiny_networks
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"
@@ -257,7 +258,7 @@ def test_networks_reconstruct_in_one_forward_pass(heads: Path, whole: Path, tmp_
         source=str(heads),
         gan="heads64",
         out=tmp_path / "run",
-        config=load_config("heads64-forward", {"precision": "float32"}),
+        config=load_settings("heads", "forward", overrides={"precision": "float32"}),
         networks=str(whole / NETWORKS),
         limit=2,
     )

@@ -18,7 +18,7 @@ from gan2shape.pipeline.networks.trained import TrainedNetworks, check_networks,
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names
-from gan2shape.schemas.settings import RunConfig, load_config
+from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks
 
 SIZE, STYLE = 32, 16
