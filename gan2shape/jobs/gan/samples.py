@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan2shape.jobs.files import TEMPORARY
 from gan2shape.jobs.pictures import COLUMNS, write_grid
 from gan2shape.jobs.synthetic import parse_seeds
 from gan2shape.jobs.weights.files import CheckpointError
 from gan2shape.jobs.weights.stylegan2_file import export_rosinality, load_gan, save_gan
-from gan2shape.pipeline.stylegan2.gan import Gan
+from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 
 MOST_SEEDS = 4096
@@ -157,7 +157,7 @@ def _draw(gan: Gan, latents: Tensor) -> Tensor:
     return torch.cat(images)
 
 
-def _count(network: nn.Module) -> str:
+def _count(network: Generator | Discriminator) -> str:
     return f"{sum(p.numel() for p in network.parameters()):,}"
 
 
