@@ -26,12 +26,17 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def write_half(path: Path) -> None:
+    with replacing(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+
 def test_a_block_that_raises_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for before in ([], [path]):
-        with pytest.raises(KeyboardInterrupt), replacing(path) as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            write_half(path)
         assert list(tmp_path.iterdir()) == before
         write_whole(path, b"old")
     assert path.read_bytes() == b"old"

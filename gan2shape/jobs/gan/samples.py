@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.files import TEMPORARY
+from gan2shape.jobs.files import replacing
 from gan2shape.jobs.pictures import COLUMNS, write_grid
 from gan2shape.jobs.synthetic import parse_seeds
 from gan2shape.jobs.weights.files import CheckpointError
@@ -67,13 +66,10 @@ def interpolation_grid(gan: Gan, seeds: list[int], steps: int, truncation: float
 
 def write_weights(path: Path, gan: Gan, half: bool = False) -> None:
     """Write weights in our own format (see `save_gan`); readers see the old file or the new one."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    try:
+    with replacing(path) as file:
+        temporary = Path(file.name)
         save_gan(gan, temporary, half=half)
         temporary.chmod(0o644)  # safetensors makes files that only their owner reads
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def convert(source: str, target: Path, half: bool = False) -> None:
@@ -94,12 +90,8 @@ def convert(source: str, target: Path, half: bool = False) -> None:
         return
     if half:
         raise CheckpointError(f"--half is for .safetensors files, and {target} is none.")
-    temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
-    try:
-        export_rosinality(gan, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as file:
+        export_rosinality(gan, Path(file.name))
 
 
 def describe(source: str) -> list[tuple[str, str]]:

@@ -20,6 +20,9 @@ FORMAT = 1
 LAYOUT = ("shard_size",)
 """Settings that no number depends on."""
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The safe loader, in C where there is one: run.yaml is read often."""
+
 
 class RunError(UserError):
     """A run directory is missing, taken, damaged or in use."""
@@ -108,7 +111,7 @@ class RunRecord:
 def read_record(file: Path) -> RunRecord:
     """Read run.yaml. Raises `RunError` when it is absent, damaged or of another format."""
     try:
-        tree = yaml.safe_load(file.read_text())
+        tree = yaml.load(file.read_text(), Loader=_LOADER)
         _check_format(tree, file)
         stored_hash = tree.pop("config_hash")
         record = _from_tree(tree)

@@ -59,9 +59,9 @@ class Storage:
         """Remove the file if it is there."""
         (self.root / name).unlink(missing_ok=True)
 
-    def names(self, folder: str, prefix: str = "") -> list[str]:
-        """Names of the files in a folder that begin so, in order, half-written ones left out."""
-        found = (self.root / folder).glob(f"{prefix}*")
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder, in order, half-written ones left out."""
+        found = (self.root / folder).iterdir()
         return sorted(f"{folder}/{f.name}" for f in found if not f.name.startswith(TEMPORARY))
 
     def sweep(self, folder: str) -> None:

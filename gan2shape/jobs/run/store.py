@@ -9,7 +9,8 @@ records.
 
 An attempt never touches a shard that is done. If it dies after it moved files, no record names its
 part, and `clean` removes that; its array files are written over by the next attempt. If two
-attempts commit one shard at once, both have computed the same, and the later record stays.
+attempts commit one shard in the same moment, the later record stays, and a file of the other that
+differs from it does not have the record's digest.
 
 Retried images (a design, not built yet): a retry is an overlay of some rows. It writes them to
 files of its own and puts a commit record `commits/<shard>-retry-<k>.json` that names the rows and
@@ -101,7 +102,7 @@ def commit_shard(
         files = _write_arrays(run, plan, arrays, Path(folder))
         part = Path(folder) / "part"
         pq.write_table(pa.Table.from_pylist([dict(r) for r in rows], schema=METRICS_SCHEMA), part)
-        files[f"{METRICS}/{_part_prefix(shard)}{uuid.uuid4().hex[:12]}.parquet"] = part
+        files[f"{METRICS}/part-{shard:06d}-{uuid.uuid4().hex[:12]}.parquet"] = part
         commit = Commit(
             run=run.record.config_hash,
             shard=shard,
@@ -118,9 +119,11 @@ def commit_shard(
         # `metrics/*.parquet` is read without records too, so the part gets its name only now. A
         # crash between the next two lines leaves a part that no record names. `clean`, which
         # going on with the run calls, removes it.
+        replaced = _named_files(run, commit_name(shard))
         run.files.adopt(files)
         run.files.put(commit_name(shard), commit.dump())
-    _remove_other_parts(run, commit)
+    for name in replaced - files.keys():
+        run.files.remove(name)
 
 
 def _write_arrays(
@@ -143,14 +146,12 @@ def _seconds(row: Mapping[str, Any]) -> float:
     return float(sum(row[name] or 0 for name in names))
 
 
-def _part_prefix(shard: int) -> str:
-    return f"part-{shard:06d}-"
-
-
-def _remove_other_parts(run: Run, commit: Commit) -> None:
-    for name in run.files.names(METRICS, _part_prefix(commit.shard)):
-        if name not in commit.files:
-            run.files.remove(name)
+def _named_files(run: Run, record: str) -> set[str]:
+    """What a record names, if it reads."""
+    try:
+        return set(parse_commit(run.files.read(record)).files)
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
 
 
 # What is done
@@ -249,12 +250,7 @@ def clean(run: Run, verify: bool = False) -> None:
             put_array_files(run)
         elif verify:
             run.files.remove(commit_name(shard))
-    named: set[str] = set()
-    for name in run.files.names(COMMITS):
-        try:
-            named |= parse_commit(run.files.read(name)).files.keys()
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
+    named = {name for record in run.files.names(COMMITS) for name in _named_files(run, record)}
     for name in run.files.names(METRICS):
         if name not in named:
             run.files.remove(name)
@@ -283,8 +279,9 @@ def read_rows(run: Path, name: str, rows: Sequence[int] | slice) -> npt.NDArray[
     shards = index // opened.plan.shard_size
     done = np.isin(shards, [i for i in np.unique(shards) if read_commit(opened, int(i))])
     if done.any():
+        array = open_array(opened, spec)
         try:
-            values[done] = zarr_arrays.read_rows(open_array(opened, spec), index[done])
+            values[done] = zarr_arrays.read_rows(array, index[done])
         except ValueError as error:  # so zarr reports a checksum that is wrong
             raise opened.damaged(
                 f"the array {name!r} is damaged ({one_line(error)})", _verified(opened)

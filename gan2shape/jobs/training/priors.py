@@ -21,7 +21,12 @@ import yaml
 
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.progress import Note, Show, steps_of
-from gan2shape.jobs.training.priors_page import distributions, read_truth, table
+from gan2shape.jobs.training.priors_page import (
+    distributions,
+    read_truth,
+    table,
+    write_priors_page,
+)
 from gan2shape.jobs.training.processes import Compute
 from gan2shape.jobs.training.step_states import StepStates
 from gan2shape.jobs.training.training_set import TrainingImages, TrainingSet, load_training_set
