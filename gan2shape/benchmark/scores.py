@@ -19,7 +19,7 @@ from gan2shape.benchmark.record import Bench
 from gan2shape.benchmark.trainings import read_record
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.report.reference_rows import DEPTH_SCORES, plane_scores
-from gan2shape.jobs.report.results import NO_REASON, SECONDS, results_frame
+from gan2shape.jobs.report.results import NO_REASON, results_frame, seconds_per_image
 from gan2shape.jobs.run import store
 from gan2shape.pipeline.evaluation.reference_depths import constant_depth
 from gan2shape.pipeline.scene.camera import Camera
@@ -121,7 +121,7 @@ def read_results(bench: Bench) -> Results:
     for method in METHODS:
         frame = frames.get(method.number, pd.DataFrame())
         scores[method.number] = _lines(frame.reindex(heads))
-        each = frame[SECONDS].sum().sum() / len(frame) if method.number in runs else None
+        each = seconds_per_image(frame) if method.number in runs else None
         seconds.append((method.number, each, _training_seconds(bench, method)))
     columns = ["number", "seconds_per_image", "training_seconds"]
     return Results(

@@ -226,18 +226,17 @@ def _axis(unit: str, reach: tuple[float, float]) -> dict[str, Any]:
 def _chart(
     traces: Sequence[Any], height: int, title: str, caption: str, layout: dict[str, Any]
 ) -> Chart:
-    figure = go.Figure(traces)
-    figure.update_layout(
-        template="none",
-        showlegend=False,
-        dragmode=False,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": DIM, "size": 12, "family": "system-ui, sans-serif"},
-        hoverlabel={"bgcolor": "var(--card)", "font": {"color": INK}},
-        margin={"l": 10, "r": 20, "t": 8, "b": 40},
-        **layout,
-    )
+    layout |= {
+        "template": "none",
+        "showlegend": False,
+        "dragmode": False,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": DIM, "size": 12, "family": "system-ui, sans-serif"},
+        "hoverlabel": {"bgcolor": "var(--card)", "font": {"color": INK}},
+        "margin": {"l": 10, "r": 20, "t": 8, "b": 40},
+    }
+    figure = go.Figure(list(traces), layout)
     return Chart(title, height, Markup(figure.to_json()), caption)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gan2shape.jobs.report.reference_rows import DEPTH_SCORES
-from gan2shape.jobs.report.results import AXES, RunResults
+from gan2shape.jobs.report.results import AXES, RunResults, seconds_per_image
 from gan2shape.jobs.report.scores import STATISTICS, ratios, statistics
 from gan2shape.jobs.report.tables import Table, decimals
 
@@ -115,7 +115,7 @@ def _run_columns(results: RunResults | None) -> dict[str, Any]:
         return dict.fromkeys(names)
     record, yaw = results.run.record, results.yaw
     values: list[Any] = _counts(results)
-    values += [results.seconds_per_image, results.frame["peak_memory_mb"].max()]
+    values += [seconds_per_image(results.frame), results.frame["peak_memory_mb"].max()]
     values += [yaw["predicted"], yaw["sampled"], record.config_hash, record.gan.sha256]
     return dict(zip(names, [*values, record.networks and record.networks.sha256], strict=True))
 
@@ -150,7 +150,7 @@ def printed_counts(runs: Sequence[RunResults]) -> Table:
     rows = {
         results.label: [
             *(str(count) for count in _counts(results)),
-            seconds_text(results.seconds_per_image),
+            seconds_text(seconds_per_image(results.frame)),
             memory_text(results.frame["peak_memory_mb"].max()),
         ]
         for results in runs
@@ -194,7 +194,7 @@ def printed_seconds(runs: Sequence[RunResults], seconds: pd.DataFrame) -> Table:
         "Peak memory of a worker": "peak_memory_mb",
         "Peak memory on the accelerator": "peak_device_memory_mb",
     }
-    text.loc["Together"] = [seconds_text(results.seconds_per_image) for results in runs]
+    text.loc["Together"] = [seconds_text(seconds_per_image(results.frame)) for results in runs]
     for name, column in peaks.items():
         values = [memory_text(results.frame[column].max()) for results in runs]
         if column == "peak_memory_mb" or any(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ def render(template: str, **values: Any) -> str:
 
     Values are plain, or `Table` and `Chart`, which have a macro each. Text is escaped.
     """
+    return _environment().get_template(template).render(values, plotly=PLOTLY)
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("gan2shape.jobs.report"),
         autoescape=True,
@@ -26,7 +32,7 @@ def render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", "\u202f")
-    return environment.get_template(template).render(values, plotly=PLOTLY)
+    return environment
 
 
 def write_page(file: Path, html: str) -> None:

@@ -15,7 +15,7 @@ from gan2shape.jobs.report import comparison, gallery
 from gan2shape.jobs.report.comparison import Method, memory_text, seconds_text
 from gan2shape.jobs.report.notes import RELIEF_RANGE, notes
 from gan2shape.jobs.report.page import render, write_page
-from gan2shape.jobs.report.results import RunResults, entries, read_results
+from gan2shape.jobs.report.results import RunResults, entries, read_results, seconds_per_image
 from gan2shape.jobs.report.scores import ratios
 from gan2shape.jobs.report.tables import Table, markdown, terminal
 from gan2shape.jobs.run.store import RunRecord, Weights
@@ -194,9 +194,9 @@ def _tiles(results: RunResults) -> list[dict[str, Any]]:
         yaw = results.yaw
         note = f"sampled with {yaw['sampled']:.1f}"
         tile("Yaw spread", f"{yaw['predicted']:.1f}", "degrees", note)
-    if results.seconds_per_image > 0:
+    if seconds_per_image(results.frame) > 0:
         peak = memory_text(results.frame["peak_memory_mb"].max())
-        seconds = seconds_text(results.seconds_per_image) or ""
+        seconds = seconds_text(seconds_per_image(results.frame)) or ""
         tile("Time per image", seconds, "s", f"peak memory {peak}" if peak else "")
     return tiles
 

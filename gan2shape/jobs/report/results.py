@@ -57,6 +57,11 @@ def _map_columns(column: pa.ChunkedArray, prefix: str) -> pd.DataFrame:
     return wide.reindex(range(len(column))).astype(float).add_prefix(prefix)
 
 
+def seconds_per_image(frame: pd.DataFrame) -> float:
+    """Seconds of computing per image that was tried; NaN without such images."""
+    return float(frame[SECONDS].sum().sum()) / len(frame) if len(frame) else np.nan
+
+
 def entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries, with `None` for what is missing."""
     plain = frame.reset_index()
@@ -126,13 +131,6 @@ class RunResults:
     def constant(self) -> pd.DataFrame | None:
         """Scores of constant depth, to which ratios are taken."""
         return self.references.get(CONSTANT)
-
-    @property
-    def seconds_per_image(self) -> float:
-        """Seconds of computing per image that was tried; NaN without such images."""
-        return (
-            float(self.frame[SECONDS].sum().sum() / len(self.frame)) if len(self.frame) else np.nan
-        )
 
     @cached_property
     def seconds(self) -> pd.Series:

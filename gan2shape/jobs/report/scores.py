@@ -24,10 +24,15 @@ def statistics(scores: pd.DataFrame) -> pd.DataFrame:
         One row for each score, with the columns `count` and `STATISTICS`. `std` is the population's
         (0 for a single image). All but `count` are NaN where a score has no finite value.
     """
-    finite = scores.where(np.isfinite(scores))
-    found = finite.quantile(list(QUANTILES.values())).set_axis(list(QUANTILES)).T
-    found = found.assign(count=finite.count(), mean=finite.mean(), std=finite.std(ddof=0))
+    scores = finite(scores)
+    found = scores.quantile(list(QUANTILES.values())).set_axis(list(QUANTILES)).T
+    found = found.assign(count=scores.count(), mean=scores.mean(), std=scores.std(ddof=0))
     return found[["count", *STATISTICS]]
+
+
+def finite(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores, with NaN for infinite ones."""
+    return scores.where(np.isfinite(scores))
 
 
 def ratios(scores: pd.DataFrame, reference: pd.DataFrame | None) -> pd.Series:
@@ -37,8 +42,8 @@ def ratios(scores: pd.DataFrame, reference: pd.DataFrame | None) -> pd.Series:
     """
     if reference is None:
         return pd.Series(np.nan, scores.columns)
-    theirs = statistics(reference)["mean"]
-    return statistics(scores)["mean"] / theirs.where(theirs != 0)
+    ours, theirs = (finite(values).mean() for values in (scores, reference))
+    return ours / theirs.where(theirs != 0)
 
 
 def confidence_interval(

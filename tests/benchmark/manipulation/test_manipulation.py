@@ -398,13 +398,15 @@ def test_a_benchmark_has_them_as_parts_and_sections(
     views = read_views(tmp_path / "views/rotation.parquet", tmp_path / "views/rotation.png")
     assert views is not None
     mesh = scores(views, "l1_inside")["mesh"]
-    line = next(row for row in turned.markdown.splitlines() if row.startswith("| Shape |"))
+    line = next(row for row in turned.markdown if row.startswith("| Shape |"))
     assert f"| {mesh:.4f} ±" in line
-    assert f"| {scores(views, 'l1_inside', '-30')['card']:.4f} |" in turned.markdown
-    assert "with the shapes and networks of row 6 GAN2Shape, symmetric." in turned.markdown
-    assert "LPIPS" not in turned.markdown
-    assert 'src="data:image/webp' in turned.body
-    assert "AUC of" in relit.body
+    text = "\n".join(turned.markdown)
+    assert f"| {scores(views, 'l1_inside', '-30')['card']:.4f} |" in text
+    assert "with the shapes and networks of row 6 GAN2Shape, symmetric." in text
+    assert "LPIPS" not in text
+    assert turned.picture is not None
+    assert turned.picture.startswith("data:image/webp")
+    assert "AUC of" in relit.markdown[-1]
     assert "| L1, head | Left | Right | Above | Dim |" in relit.markdown
     monkeypatch.setattr(scoring, "_score_part", refused)
     given.networks.rename(given.networks.with_suffix(".away"))

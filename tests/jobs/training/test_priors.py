@@ -102,6 +102,7 @@ def test_it_leaves_priors_that_settings_take(whole: Path) -> None:
         ".lock",
         "checkpoints",
         "finished.json",
+        "plotly.min.js",
         "priors.html",
         "priors.yaml",
         "record.yaml",
@@ -118,8 +119,8 @@ def test_the_truth_is_put_beside_it(heads: Path, whole: Path) -> None:
     assert figures["ambient"]["true_std"] == pytest.approx(true.std(), rel=1e-3)
     assert "shift away" not in figures
     html = (whole / "priors.html").read_text()
-    assert html.count('class="truth"') == html.count("<figure>") == len(figures) == 9
-    assert "True mean" in html
+    assert html.count('"dash":"dash"') == html.count('class="chart"') == len(figures) == 9
+    assert "true mean" in html
 
 
 def test_truth_belongs_to_its_image(heads: Path) -> None:
