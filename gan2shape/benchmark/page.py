@@ -203,7 +203,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
         ("Heads", str(record.heads)),
         ("Train heads", str(record.train_heads)),
         ("GAN", f"{record.gan.path} (SHA-256 {record.gan.sha256})"),
-        ("Priors", record.priors or "the presets'"),
+        ("Priors", record.priors or "the category's"),
         ("Cache", str(results.bench.cache)),
     ]
     for row in results.rows:
@@ -214,7 +214,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
             rows.append(
                 (
                     f"Row {row.method.label}",
-                    f"preset {row.run.record.config.name}, from {start}, SHA-256 "
+                    f"recipe {row.run.record.config.recipe}, from {start}, SHA-256 "
                     f"{networks.sha256 if networks else ''}; settings, weights and manifest "
                     f"{row.run.record.config_hash}",
                 )

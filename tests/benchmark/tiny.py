@@ -39,7 +39,7 @@ _STEPS: dict[str, Any] = {
     "precision": "float32",
 }
 _FINETUNE = {
-    "preset": "heads64-finetune",
+    "recipe": "finetune",
     "training": {"images": 8, "batch": 4, "precision": "float32"},
 }
 RECIPE: dict[str, Any] = {
@@ -48,18 +48,18 @@ RECIPE: dict[str, Any] = {
     "supervised": _BASELINE,
     "unsup3d": _BASELINE | {"warm_up": 0},
     "pretrain": {
-        "preset": "heads64-pretrain",
+        "recipe": "joint",
         "heads": 2,
         "set": _STEPS | {"networks.width": 8, "ellipsoid.iterations": 2},
     },
     "finetune": _FINETUNE,
     "teach": _FINETUNE,
-    "forward": {"preset": "heads64-forward", "set": {"precision": "float32"}},
+    "forward": {"recipe": "forward", "set": {"precision": "float32"}},
     "tune": {
-        "preset": "heads64-tune",
+        "recipe": "single-image",
         "set": {"optimization.cycles": [{"single_image_passes": 2}], "precision": "float32"},
     },
-    "refine": {"preset": "heads64-refine", "set": _STEPS},
+    "refine": {"recipe": "refine", "set": _STEPS},
 }
 
 

@@ -23,7 +23,8 @@ from PIL import Image
 from gan2shape.jobs.inputs.latents import load_latents
 from gan2shape.jobs.run.engine import Engine
 from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
-from gan2shape.schemas.settings import RunConfig, load_config
+from gan2shape.schemas.load import load_settings
+from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks
 
 SIZE = 32
@@ -87,7 +88,7 @@ def reconstruct(
             noise = torch.Generator().manual_seed(base + done)
             relief = relief + torch.rand(1, generator=noise) * 1e-4
             on_progress("step 1", done, total)
-            time.sleep(config.ellipsoid.radius)
+            time.sleep(config.ellipsoid.extent)
         on_checkpoint({"done": done, "relief": relief})
     count = len(targets.ids)
     depth = (1 + relief)[:, None, None] + targets.images.mean(1) * 0.01
@@ -188,13 +189,13 @@ def tiny_config(seconds: float = 0.0001, **overrides: Any) -> RunConfig:
     settings: dict[str, Any] = {
         "camera.size": SIZE,
         "ellipsoid.iterations": 0,
-        "ellipsoid.radius": seconds,
+        "ellipsoid.extent": seconds,
         "optimization.cycles": [{"step1": 4, "step2": 0, "step3": 0}] * 3,
         "mask": "none",
         "group_size": 2,
         "shard_size": 2,
     }
-    return load_config("heads64", settings | overrides)
+    return load_settings("heads", "paper", overrides=settings | overrides)
 
 
 def write_images(folder: Path, count: int, size: int = SIZE) -> Path:

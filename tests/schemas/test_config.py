@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gan2shape.schemas.settings import ConfigError, load_config, preset_names
+from gan2shape.schemas.errors import ConfigError
+from gan2shape.schemas.load import load_settings
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -19,24 +20,26 @@ def test_the_presets_of_the_design_exist() -> None:
 
 
 def test_presets_hold_the_papers_schedules() -> None:
-    cars = load_config("cars128")
+    cars = load_settings("cars", "paper")
     counts = [(c.step1, c.step2, c.step3) for c in cars.optimization.cycles]
     assert counts == [(700, 700, 600), *[(200, 500, 400)] * 3]
     assert cars.optimization.symmetry_step3 == "never"
     assert cars.latent.mapping_layers == 2
     assert cars.latent.relative is False
-    joint = load_config("heads64-joint").optimization.cycles
+    joint = load_settings("heads", "paper-joint").optimization.cycles
     assert len(joint) == 8
     assert (joint[7].step1, joint[7].step2, joint[7].step3) == (700, 1000, 1000)
-    assert load_config("celeba128").optimization.symmetry_step3 == "first_cycle"
+    assert load_settings("faces", "paper").optimization.symmetry_step3 == "first_cycle"
 
 
 def test_overrides_reach_nested_settings_and_change_the_digest() -> None:
-    plain = load_config("heads64")
-    changed = load_config("heads64", {"optimization.batch": 8, "networks.width": 16})
+    plain = load_settings("heads", "paper")
+    changed = load_settings(
+        "heads", "paper", overrides={"optimization.batch": 8, "networks.width": 16}
+    )
     assert changed.optimization.batch == 8
     assert changed.networks.width == 16
-    assert plain.digest() == load_config("heads64").digest() != changed.digest()
+    assert plain.digest() == load_settings("heads", "paper").digest() != changed.digest()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_overrides_reach_nested_settings_and_change_the_digest() -> None:
 )
 def test_wrong_settings_are_named(overrides: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_config("heads64", {"seed": 0, **overrides})
+        load_settings("heads", "paper", overrides={"seed": 0, **overrides})
 
 
 PRIORS = """# Found in 256 images.
@@ -72,13 +75,15 @@ provenance: {images: 256}
 def test_priors_lie_over_the_preset_and_under_the_overrides(tmp_path: Path) -> None:
     file = tmp_path / "priors.yaml"
     file.write_text(PRIORS)
-    plain, config = load_config("cars128"), load_config("cars128", priors=file)
+    plain, config = load_settings("cars", "paper"), load_settings("cars", "paper", priors=file)
     assert config.view_prior.mean[0] == 0.1 != plain.view_prior.mean[0]
     assert config.view_prior.std == (0.2, 0.4, 0.05, 0.0, 0.0, 0.0)
     assert config.light_prior.std == (0.1, 0.1, 0.2, 0.2)
     assert config.light_prior.x == plain.light_prior.x  # not in the file
     assert config.optimization == plain.optimization
-    changed = load_config("cars128", {"view_prior.std": [1, 1, 1, 0, 0, 0]}, file)
+    changed = load_settings(
+        "cars", "paper", priors=file, overrides={"view_prior.std": [1, 1, 1, 0, 0, 0]}
+    )
     assert changed.view_prior.std[0] == 1
     assert changed.view_prior.mean == config.view_prior.mean
 
@@ -99,7 +104,7 @@ def test_wrong_priors_are_named(tmp_path: Path, text: str | None, message: str) 
     if text is not None:
         file.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        load_config("heads64", priors=file)
+        load_settings("heads", "paper", priors=file)
 
 
 def test_yaml_files_are_read_and_broken_ones_are_named(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def _run_view(summary: RunSummary, limit: int) -> dict[str, Any]:
         "label": summary.label,
         "images": summary.images,
         "failed": summary.failed,
-        "preset": record.config.name,
+        "recipe": record.config.recipe,
         "size": record.config.camera.size,
         "created": record.created.replace("T", " ").replace("+00:00", " UTC"),
         "weights": [(name, weights.sha256) for name, weights in _weights(record)],

@@ -110,7 +110,7 @@ def prepare(
     if config.forward_only and request.networks is None:
         raise UserError(
             "The settings have no optimization.cycles, so that nothing would be fitted; give "
-            "pretrained networks with --networks, or another --preset."
+            "trained networks with --model or --networks, or another --recipe."
         )
     engine = make_engine()
     gan = engine.load_gan(request.gan)
@@ -118,7 +118,7 @@ def prepare(
         raise UserError(
             f"{request.gan} makes images of {gan.generator.size} pixels, but the settings are "
             f"for {config.camera.size}; use '--set camera.size={gan.generator.size}' or another "
-            f"--preset."
+            f"--category."
         )
     lpips = None
     if request.lpips is not None:

@@ -14,8 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gan2shape.jobs.gan.samples import convert
 from gan2shape.jobs.progress import Note, Show
 from gan2shape.jobs.training.gan import GanTraining, train_gan
@@ -29,6 +27,7 @@ from gan2shape.jobs.training.priors import PRIORS, PriorsEstimation, find_priors
 from gan2shape.jobs.training.processes import plan_compute
 from gan2shape.jobs.training.training_set import INVERSION, TrainingImages
 from gan2shape.jobs.training.workdir import Cache, held, read_log, read_seconds
+from gan2shape.jobs.weights.model import write_model
 from gan2shape.pipeline.method.schedule import iterations_total
 from gan2shape.pipeline.networks.trained import load_networks
 from gan2shape.pipeline.stylegan2.checkpoint import file_digest, load_gan
@@ -38,9 +37,10 @@ from gan2shape.schemas.gan_training import (
     default_channels,
     training_config,
 )
+from gan2shape.schemas.load import load_priors, load_settings, nested
 from gan2shape.schemas.network_training import FinetuneConfig, baseline_config, finetune_settings
-from gan2shape.schemas.packaged import GAN_FILE, NETWORKS_FILE, PRIORS_FILE, asset_path
-from gan2shape.schemas.settings import ConfigError, RunConfig, load_config
+from gan2shape.schemas.packaged import GAN_FILE, JOINT_FILE, NETWORKS_FILE, asset_path
+from gan2shape.schemas.settings import RunConfig
 
 FOLDER = "parts"
 GAN, NETWORKS, FINETUNE = "gan", "networks", "finetune"
@@ -68,7 +68,7 @@ class ModelTraining:
     out: Path
     category: str
     size: int | None = None
-    """Width and height in pixels; the brought GAN's, or else 64, unless given."""
+    """Width and height in pixels; those of the brought GAN, or else the category's, unless given."""
     gan: str | None = None
     """A GAN that is brought: a file, or a packaged name."""
     priors: str | None = None
@@ -158,10 +158,11 @@ def _plan(request: ModelTraining) -> _Plan:
     unknown = ", ".join(sorted(set(request.budgets) - set(PARTS)))
     if unknown:
         raise UserError(f"There is no part {unknown}; the parts are {', '.join(PARTS)}.")
-    gan, size = None, request.size or 64
+    size = request.size or load_settings(request.category, RECIPES[PRIORS]).camera.size
+    gan = None
     if request.gan is None:
         sizes = {"size": size, "channels": default_channels(size), "seed": request.seed}
-        gan = training_config(sizes | _nested(budgets[GAN]))
+        gan = training_config(sizes | nested(budgets[GAN]))
         size = gan.size
     else:
         given = load_gan(request.gan).generator.size
@@ -182,33 +183,11 @@ def _plan(request: ModelTraining) -> _Plan:
         masks = {} if request.masks is None or part == FINETUNE else {"mask": "given"}
         changes = {name: v for name, v in budgets[part].items() if name not in finetune}
         overrides = {"camera.size": size, "seed": request.seed, **masks, **changes}
-        return _settings(request.category, RECIPES[part], overrides, priors)
+        return load_settings(request.category, RECIPES[part], priors=priors, overrides=overrides)
 
     for part in RECIPES:
         run(part, request.priors if part != PRIORS else None)
     return _Plan(gan, size, rounds, limits, finetune, run)
-
-
-def _settings(
-    category: str, recipe: str, overrides: Mapping[str, Any], priors: str | None
-) -> RunConfig:
-    """The settings of a recipe for a category."""
-    if category != "heads":
-        raise ConfigError(f"There is no category {category!r}; the categories are heads.")
-    preset = {"joint": "pretrain"}.get(recipe, recipe)
-    return load_config(f"heads64-{preset}", dict(overrides), priors)
-
-
-def _nested(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as a tree: {"a.b": 1} is {"a": {"b": 1}}."""
-    tree: dict[str, Any] = {}
-    for dotted, value in changes.items():
-        *parents, leaf = dotted.split(".")
-        branch = tree
-        for key in parents:
-            branch = branch.setdefault(key, {})
-        branch[leaf] = value
-    return tree
 
 
 def _brought_gan(request: ModelTraining, folder: Path) -> str:
@@ -303,15 +282,12 @@ def _write(
     request: ModelTraining, size: int, gan: str, priors: str, networks: str, tuned: Path
 ) -> None:
     """Copy the weights to the model's folder, and say in model.yaml what they are."""
-    from gan2shape.jobs.weights.model import write_model
-
     folder = request.out / FOLDER
     files = {
-        "gan.safetensors": Path(gan),
-        "joint.safetensors": asset_path(networks, NETWORKS_FILE),
-        "networks.safetensors": tuned,
+        GAN_FILE: Path(gan),
+        JOINT_FILE: asset_path(networks, NETWORKS_FILE),
+        NETWORKS_FILE: tuned,
     }
-    measured = yaml.safe_load(asset_path(priors, PRIORS_FILE).read_text())
     quality = [row["quality"]["mean"] for row in read_log(folder / GAN) if "quality" in row]
     write_model(
         request.out,
@@ -320,7 +296,7 @@ def _write(
         recipe="forward",
         size=size,
         files=files,
-        priors={name: measured[name] for name in ("view_prior", "light_prior") if measured[name]},
+        priors=load_priors(priors),
         provenance={
             "images": request.images,
             "seed": request.seed,

@@ -120,7 +120,7 @@ def _origin(request: PriorsEstimation, found: TrainingSet, gan: Gan) -> dict[str
         "masks": request.images.masks,
         "latents": request.images.latents,
         "gan": {"source": request.gan, "sha256": gan.sha256},
-        "preset": request.config.name,
+        "recipe": request.config.recipe,
         "settings_sha256": request.config.digest(),
         "seed": request.config.seed,
         "version": metadata.version("gan2shape"),

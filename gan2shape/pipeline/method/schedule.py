@@ -16,7 +16,8 @@ from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns
 from gan2shape.pipeline.method import steps
 from gan2shape.pipeline.method.group import Group, group_state, restore_group
 from gan2shape.pipeline.method.optimizer import AllFailedError
-from gan2shape.schemas.settings import Cycle, RunConfig, When
+from gan2shape.schemas.base import When
+from gan2shape.schemas.settings import Cycle, RunConfig
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (step's name, iterations done, iterations in all)."""

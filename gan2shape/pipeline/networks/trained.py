@@ -23,15 +23,10 @@ from torch import Tensor, nn
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.stylegan2.checkpoint import Gan, file_digest, read_safetensors
+from gan2shape.schemas.base import Settings
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names, asset_path
-from gan2shape.schemas.settings import (
-    CameraConfig,
-    LatentConfig,
-    NetworkConfig,
-    RunConfig,
-    Settings,
-)
+from gan2shape.schemas.settings import CameraConfig, LatentConfig, NetworkConfig, RunConfig
 
 FORMAT = "gan2shape.networks/2"
 ENCODER, TEACHER = "encoder.", "teacher"
@@ -210,7 +205,7 @@ def check_networks(pretrained: TrainedNetworks, gan: Gan, config: RunConfig) -> 
             if value != ours:
                 raise NetworksError(
                     f"The networks {pretrained.source} were trained with {part}.{name} {value}, "
-                    f"not {ours}; use '--set {part}.{name}={value}' or another --preset."
+                    f"not {ours}; use '--set {part}.{name}={value}' or other networks."
                 )
 
 

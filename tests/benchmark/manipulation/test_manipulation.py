@@ -40,7 +40,7 @@ from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.synthetic.model import HeadModel, load_head_model
 from gan2shape.pipeline.synthetic.variations import Studio
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.settings import load_config
+from gan2shape.schemas.load import load_settings
 from tests.benchmark.tiny import quiet
 from tests.networks import lpips_weights, tiny_networks
 
@@ -119,7 +119,7 @@ def make_run(
     settings = {"camera.size": SIZE, "latent.mapping_layers": 2, "inversion.iterations": 2}
     found = scan(str(heads))
     record = store.RunRecord(
-        config=load_config("heads64", settings),
+        config=load_settings("heads", "paper", overrides=settings),
         gan=store.Weights("gan.safetensors", sha),
         lpips=None,
         images=len(found),

@@ -28,7 +28,7 @@ from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
 from gan2shape.pipeline.scene.metrics import depth_metrics
 from gan2shape.pipeline.scene.render import render_depth
-from gan2shape.schemas.settings import load_config
+from gan2shape.schemas.load import load_settings
 
 SIZE = 32
 
@@ -85,7 +85,7 @@ def make_run(path: Path, images: Path, given: Given) -> Path:
         "view_prior.std": (0.1, 0.35, 0.05, 0.0, 0.0, 0.0),
         "view_prior.view_scale": 1.0,
     }
-    config = load_config("heads64", settings)
+    config = load_settings("heads", "paper", overrides=settings)
     found = scan(str(images))
     record = store.RunRecord(
         config=config,

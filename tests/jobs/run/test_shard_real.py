@@ -17,7 +17,8 @@ from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, Request, prepare
 from gan2shape.pipeline.networks.trained import load_networks, networks_bytes
 from gan2shape.pipeline.stylegan2.checkpoint import load_gan
-from gan2shape.schemas.settings import RunConfig, load_config
+from gan2shape.schemas.load import load_settings
+from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks
 
 SETTINGS: dict[str, Any] = {
@@ -62,7 +63,7 @@ def source(tmp_path_factory) -> Path:
 def make_run(
     source: Path, out: Path, config: RunConfig | None = None, networks: str | None = None
 ) -> store.Run:
-    config = config or load_config("heads64", SETTINGS)
+    config = config or load_settings("heads", "paper", overrides=SETTINGS)
     request = Request(str(source), "heads64", out, config, networks=networks, spread=False)
     return prepare(request, Execution(device="cpu"))[0]
 
@@ -117,7 +118,7 @@ def test_a_forward_pass_of_pretrained_networks(source, tmp_path):
     pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
     file = tmp_path / "networks.safetensors"
     file.write_bytes(networks_bytes(pretrained))
-    config = load_config("heads64-forward", {"precision": "float32"})
+    config = load_settings("heads", "forward", overrides={"precision": "float32"})
     run = make_run(source, tmp_path / "run", config, str(file))
     assert run_shard(run.path, 0, "cpu").fatal is None
     rows = store.read_metrics(run).to_pylist()

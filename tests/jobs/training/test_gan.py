@@ -289,8 +289,7 @@ def test_too_few_images_are_an_error(tmp_path):
 
 def test_training_begins_with_given_weights(folder, tmp_path):
     first = train(request(folder, tmp_path / "first", images=4))
-    sizes = {"size": None, "style_dim": None, "mapping_layers": None}
-    settings = architecture(sizes, None, str(first))
+    settings = architecture({}, str(first))
     assert settings == {
         "size": 16,
         "style_dim": 8,
@@ -302,9 +301,10 @@ def test_training_begins_with_given_weights(folder, tmp_path):
     a, b = weights(first), weights(path)
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a if name != "latent_avg")
     with pytest.raises(TrainingError, match="style dim 8, not 16; leave out --style-dim or --init"):
-        architecture(sizes | {"style_dim": 16}, None, str(first))
-    with pytest.raises(TrainingError, match="--channels"):
-        architecture(sizes, "8,8", None)
+        architecture({"style_dim": 16}, str(first))
+    with pytest.raises(TrainingError, match="channels 8/8/8, not 8/8/16; leave out --channels"):
+        architecture({"channels": (8, 8, 16)}, str(first))
+    assert architecture({"size": 32}, None) == {"channels": (128, 128, 128, 64), "size": 32}
 
 
 # --- the commands -----------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_training_begins_with_given_weights(folder, tmp_path):
 @pytest.fixture
 def command(capsys, monkeypatch):
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gan2shape", "gan", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["gan2shape", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
@@ -333,7 +333,7 @@ def trained(tmp_path_factory) -> Path:
 def test_train_command(command, folder, tmp_path):
     out = tmp_path / "out"
     options = [*TINY, "--batch", 4, "--images", 8, "--threads", 1, "--device", "cpu"]
-    code, printed, _ = command("train", folder, "--out", out, *options)
+    code, printed, _ = command("train", "gan", folder, "--out", out, *options)
     assert code == 0
     assert str(out / "gan.safetensors") in printed.replace("\n", "")
     assert "sliced Wasserstein" in printed
@@ -341,14 +341,14 @@ def test_train_command(command, folder, tmp_path):
     net = write_script(tmp_path / "net.pt", TinyInception(2))
     options += ["--inception", net]
     options[options.index("--images") + 1] = 12
-    code, printed, _ = command("train", folder, "--out", out, *options)
+    code, printed, _ = command("train", "gan", folder, "--out", out, *options)
     assert code == 0
     assert "going on after 8 images" in printed
     assert "FID" in printed
 
 
 def test_stopping_the_command(folder, tmp_path):
-    words = ["gan", "train", folder, "--out", tmp_path / "out", *TINY, "--threads", 1]
+    words = ["train", "gan", folder, "--out", tmp_path / "out", *TINY, "--threads", 1]
     words += ["--device", "cpu", "--images", 10**6, "--samples-every", 4]
     process = subprocess.Popen(
         [sys.executable, "-m", "gan2shape", *map(str, words)],
@@ -369,23 +369,22 @@ def test_stopping_the_command(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("train {tmp}/absent --out {tmp}/out", "no folder"),
-        ("train {tmp}/images --out {tmp}/out --size 48", "power of two"),
-        ("train {tmp}/images --out {tmp}/out --channels 8/x", "--channels"),
-        ("train {tmp}/images --out {tmp}/out --init {tmp}/none.pt", "none.pt"),
-        ("train {tmp}/images --out {tmp}/out --init heads64 --size 128", "leave out --size"),
-        ("train {tmp}/images --out {tmp}/out --lr 0", "learning_rate"),
-        ("train {tmp}/images --out {tmp}/out --inception {gan}", "TorchScript"),
-        ("sample {tmp}/none.pt --out {tmp}/x.png", "none.pt"),
-        ("sample {gan} --out {tmp}/x.gif", ".png"),
-        ("sample {gan} --out {tmp}/x.png --seeds 3", "3"),
-        ("sample {gan} --out {tmp}/x.png --seeds 0:1 --interpolate 4", "two or more"),
-        ("score {gan} {tmp}/absent", "no folder"),
-        ("score {tmp}/none.pt {tmp}/images", "none.pt"),
-        ("score {gan} {tmp}/images --inception {gan}", "TorchScript"),
-        ("convert {gan} {tmp}/x.onnx", ".safetensors"),
-        ("convert {gan} {tmp}/absent/x.pt", "existing folder"),
-        ("info {tmp}/none.pt", "none.pt"),
+        ("train gan {tmp}/absent --out {tmp}/out", "no folder"),
+        ("train gan {tmp}/images --out {tmp}/out --size 48", "power of two"),
+        ("train gan {tmp}/images --out {tmp}/out --init {tmp}/none.pt", "none.pt"),
+        ("train gan {tmp}/images --out {tmp}/out --init heads64 --size 128", "leave out --size"),
+        ("train gan {tmp}/images --out {tmp}/out --set augment.scale=-1", "augment.scale must be"),
+        ("train gan {tmp}/images --out {tmp}/out --inception {gan}", "TorchScript"),
+        ("gan sample {tmp}/none.pt --out {tmp}/x.png", "none.pt"),
+        ("gan sample {gan} --out {tmp}/x.gif", ".png"),
+        ("gan sample {gan} --out {tmp}/x.png --seeds 3", "3"),
+        ("gan sample {gan} --out {tmp}/x.png --seeds 0:1 --interpolate 4", "two or more"),
+        ("gan score {gan} {tmp}/absent", "no folder"),
+        ("gan score {tmp}/none.pt {tmp}/images", "none.pt"),
+        ("gan score {gan} {tmp}/images --inception {gan}", "TorchScript"),
+        ("gan convert {gan} {tmp}/x.onnx", ".safetensors"),
+        ("gan convert {gan} {tmp}/absent/x.pt", "existing folder"),
+        ("gan info {tmp}/none.pt", "none.pt"),
     ],
 )
 def test_mistakes_get_one_sentence(command, folder, tmp_path, trained, arguments, sentence):
@@ -395,6 +394,17 @@ def test_mistakes_get_one_sentence(command, folder, tmp_path, trained, arguments
     assert sentence in err
     assert err.startswith("gan2shape: ")
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--learning-rate", "0"), ("--channels", "8/x"), ("--images", "9" * 20), ("--batch", "nan")],
+)
+def test_options_have_ranges(command, folder, tmp_path, option, value):
+    code, _, err = command("train", "gan", folder, "--out", tmp_path / "out", option, value)
+    assert code == 2
+    assert f"Invalid value for '{option}'" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_half_precision_halves_the_file_and_hardly_changes_pictures(trained, tmp_path):
@@ -442,7 +452,9 @@ def test_interpolations_end_at_the_seeds(trained, tmp_path):
 
 def test_score_command(trained, folder, tmp_path, command):
     net = write_script(tmp_path / "net.pt", TinyInception(1))
-    code, printed, _ = command("score", trained, folder, "--inception", net, "--device", "cpu")
+    code, printed, _ = command(
+        "gan", "score", trained, folder, "--inception", net, "--device", "cpu"
+    )
     assert code == 0
     assert "12 samples against 12 images" in printed
     rows = [line.split()[:-2] for line in printed.splitlines()[2:]]
@@ -451,7 +463,7 @@ def test_score_command(trained, folder, tmp_path, command):
 
 
 def test_info_fits_one_screen(trained, command):
-    code, printed, _ = command("info", trained)
+    code, printed, _ = command("gan", "info", trained)
     assert code == 0
     rows = dict(describe(str(trained)))
     assert rows["image size"] == "16 x 16"

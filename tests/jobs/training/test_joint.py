@@ -21,8 +21,8 @@ from gan2shape.jobs.training.processes import Compute, plan_compute
 from gan2shape.jobs.training.training_set import TrainingImages
 from gan2shape.pipeline.networks.trained import load_networks
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.load import load_settings
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
-from gan2shape.schemas.settings import load_config
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 CYCLE = {"step1": 2, "step2": 2, "view_iterations": 1, "step3": 2}
@@ -51,7 +51,8 @@ IMAGES = TrainingImages(str(HEADS), limit=4)
 
 def request(out: Path, limit: int = 4, **changes: Any) -> JointTraining:
     images = replace(IMAGES, limit=limit)
-    asked = JointTraining(images, "heads64", out, load_config("heads64-scratch", SETTINGS))
+    config = load_settings("heads", "scratch", overrides=SETTINGS)
+    asked = JointTraining(images, "heads64", out, config)
     return replace(asked, **changes)
 
 
@@ -190,7 +191,7 @@ def test_training_goes_on_from_networks(whole: Path, tmp_path: Path) -> None:
     [
         ({"limit": 3}, r"holds a training with other images \(4, not 3\), images_sha256;"),
         (
-            {"config": load_config("heads64-scratch", SETTINGS | {"seed": 1})},
+            {"config": load_settings("heads", "scratch", overrides=SETTINGS | {"seed": 1})},
             r"other seed \(0, not 1\);",
         ),
         ({"gan": "nowhere.pt"}, "no StyleGAN2 weights file nowhere.pt"),
@@ -215,7 +216,8 @@ def test_the_command(
 ) -> None:
     options = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
     out = tmp_path / "networks"
-    argv = ["gan2shape", "pretrain", str(HEADS), "--gan", "heads64", "--preset", "heads64-scratch"]
+    argv = ["gan2shape", "train", "networks", str(HEADS), "--gan", "heads64"]
+    argv += ["--category", "heads", "--recipe", "scratch"]
     argv += ["--limit", "2", "--threads", "1", *options]
     monkeypatch.setattr(sys, "argv", [*argv, "--out", str(out)])
     with pytest.raises(SystemExit) as ended:

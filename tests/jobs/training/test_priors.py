@@ -21,7 +21,7 @@ from gan2shape.jobs.training.priors import PriorsEstimation, find_priors
 from gan2shape.jobs.training.priors_page import LIGHT, VIEW, read_truth
 from gan2shape.jobs.training.training_set import TrainingImages
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.settings import load_config
+from gan2shape.schemas.load import load_settings
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 SETTINGS: dict[str, Any] = {
@@ -61,7 +61,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def request(heads: Path, out: Path, limit: int | None = None, **changes: Any) -> PriorsEstimation:
-    config = load_config("heads64-priors", SETTINGS)
+    config = load_settings("heads", "priors", overrides=SETTINGS)
     images = TrainingImages(str(heads), limit=limit)
     return replace(PriorsEstimation(images, "heads64", out, config, rounds=2), **changes)
 
@@ -86,7 +86,7 @@ def whole(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_leaves_priors_that_settings_take(whole: Path) -> None:
     tree = yaml.safe_load((whole / "priors.yaml").read_text())
-    config = load_config("heads64", {}, whole / "priors.yaml")
+    config = load_settings("heads", "paper", priors=whole / "priors.yaml")
     assert list(config.view_prior.std) == tree["view_prior"]["std"]
     assert list(config.light_prior.mean or ()) == tree["light_prior"]["mean"]
     about = tree["provenance"]
@@ -168,7 +168,7 @@ def test_a_finished_estimation_is_left_alone(heads: Path, whole: Path) -> None:
     [
         ({"limit": 3}, r"holds a training with other images \(4, not 3\), images_sha256;"),
         (
-            {"config": load_config("heads64-priors", SETTINGS | {"seed": 1})},
+            {"config": load_settings("heads", "priors", overrides=SETTINGS | {"seed": 1})},
             r"other seed \(0, not 1\);",
         ),
         ({"gan": "nowhere.pt"}, "no StyleGAN2 weights file nowhere.pt"),
@@ -188,9 +188,10 @@ def test_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    arguments = ["priors", str(heads), "--gan", "heads64", "--out", str(tmp_path / "out")]
+    arguments = ["train", "priors", str(heads), "--gan", "heads64", "--category", "heads"]
     arguments += ["--rounds", "1", "--threads", "1", "--device", "cpu", *flags]
-    monkeypatch.setattr(sys, "argv", ["gan2shape", *arguments])
+    out = ["--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["gan2shape", *arguments, *out])
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr().out

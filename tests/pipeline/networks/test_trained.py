@@ -23,10 +23,8 @@ from gan2shape.pipeline.networks.trained import (
     parameters_of,
 )
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
-from gan2shape.pipeline.stylegan2.checkpoint import load_gan
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names
-from gan2shape.schemas.settings import RunConfig, load_config
+from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks
 
 SIZE, STYLE = 32, 16
@@ -207,15 +205,6 @@ def test_a_forward_pass_has_no_use_for_the_encoder(networks: TrainedNetworks) ->
     config = RunConfig(camera=networks.camera, networks=networks.networks)
     config = _with(_with(config, "latent", mapping_layers=2), "optimization", cycles=())
     check_networks(networks, _gan(), config)
-
-
-@pytest.mark.parametrize("preset", ["heads64-forward", "heads64-tune", "heads64-refine"])
-def test_packaged_networks_have_the_settings_of_their_presets(preset: str) -> None:
-    gan = load_gan("heads64")
-    config = load_config(preset)
-    for name in asset_names(NETWORKS_FILE):
-        packaged = load_networks(name)
-        check_networks(packaged, gan, config.model_copy(update={"networks": packaged.networks}))
 
 
 def _gan() -> Gan:

@@ -12,8 +12,9 @@ from torch import Tensor
 from gan2shape.pipeline.networks.trained import NetworksError, TrainedNetworks
 from gan2shape.pipeline.training import finetune
 from gan2shape.pipeline.training.trainer import Batch
+from gan2shape.schemas.errors import ConfigError
+from gan2shape.schemas.load import load_settings
 from gan2shape.schemas.network_training import FinetuneConfig, baseline_config, finetune_settings
-from gan2shape.schemas.settings import ConfigError, load_config
 from tests.networks import tiny_networks
 
 SIZE, STYLE = 32, 8
@@ -154,11 +155,11 @@ def test_it_goes_on_from_a_state() -> None:
 
 
 def test_settings_come_from_a_preset() -> None:
-    run = load_config("heads64-finetune", {"optimization.symmetry_step3": "never"})
+    run = load_settings("heads", "finetune", overrides={"optimization.symmetry_step3": "never"})
     config = baseline_config(finetune_settings(run))
     assert isinstance(config, FinetuneConfig)
     assert (config.mask, config.symmetric) == ("background", False)
     assert config.view_prior == run.view_prior
     assert config.depth_smoothness == run.optimization.depth_smoothness
     with pytest.raises(ConfigError, match="takes no mask files"):
-        finetune_settings(load_config("heads64-finetune", {"mask": "given"}))
+        finetune_settings(load_settings("heads", "finetune", overrides={"mask": "given"}))

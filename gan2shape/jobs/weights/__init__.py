@@ -1,0 +1,1 @@
+"""Every file of weights that is opened or written: models, and their parts."""
