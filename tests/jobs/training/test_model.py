@@ -30,7 +30,7 @@ STEPS: dict[str, Any] = {
 }
 SMALL = {"batch": 4, "precision": "float32"}
 BUDGETS = {
-    "gan": SMALL | {"images": 8, "channels": (8, 8, 8, 8), "style_dim": 8, "mapping_layers": 2},
+    "gan": SMALL | {"images": 8, "channels": (8, 8, 8, 8), "style_dim": 8},
     "priors": STEPS | {"rounds": 1},
     "networks": STEPS,
     "finetune": SMALL | {"images": 8, "optimization.depth_smoothness": 0.1},
