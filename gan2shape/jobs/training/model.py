@@ -8,13 +8,14 @@ given again, and a part that was made elsewhere can be brought.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from gan2shape.jobs.gan.samples import convert
+from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.progress import Note, Show
 from gan2shape.jobs.training.gan import GanTraining, train_gan
 from gan2shape.jobs.training.joint import JOINT, JointTraining, train_joint
@@ -68,7 +69,7 @@ class ModelTraining:
     out: Path
     category: str
     size: int | None = None
-    """Width and height in pixels; those of the brought GAN, or else the category's, unless given."""
+    """Width and height in pixels. Unless given, those of the brought GAN or of the category."""
     gan: str | None = None
     """A GAN that is brought: a file, or a packaged name."""
     priors: str | None = None
@@ -154,6 +155,7 @@ def train_model(request: ModelTraining, show: Show, note: Note) -> Path:
 
 def _plan(request: ModelTraining) -> _Plan:
     """Resolve the settings of all parts: mistakes are told before anything is made."""
+    scan(request.images, masks=request.masks)
     budgets = {part: dict(request.budgets.get(part, {})) for part in PARTS}
     unknown = ", ".join(sorted(set(request.budgets) - set(PARTS)))
     if unknown:
@@ -250,14 +252,9 @@ class _Overall:
                 self.shares[part, task] = 1.0
 
         def show(
-            task: str,
-            stage: str,
-            done: float,
-            total: float,
-            seconds_left: float | None = None,
-            details: Sequence[str] = (),
+            task: str, stage: str, done: float, total: float, *more: Any, **options: Any
         ) -> None:
-            self.show(task, stage, done, total, seconds_left, details)
+            self.show(task, stage, done, total, *more, **options)
             self._tell(name, task, done / max(total, 1))
 
         return show

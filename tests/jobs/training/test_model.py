@@ -139,15 +139,7 @@ def test_interrupted_it_ends_as_if_it_had_not_been(
 
 
 def test_parts_can_be_brought(whole: Path, images: Path, tmp_path: Path) -> None:
-    parts = whole / "parts"
-    asked = request(
-        images,
-        tmp_path / "model",
-        size=None,
-        gan=str(whole / FILES[0]),
-        priors=str(parts / "priors" / "priors.yaml"),
-        networks=str(whole / FILES[1]),
-    )
+    asked = brought(whole, request(images, tmp_path / "model"))
     shown, _ = run(asked)
     assert {words[0] for words in shown} == {"finetune", "model"}
     assert sorted(path.name for path in (asked.out / "parts").iterdir()) == [".lock", "finetune"]
@@ -160,8 +152,16 @@ def test_a_gan_of_another_format_is_converted_first(
 ) -> None:
     gan = tmp_path / "gan.pt"
     convert(str(whole / FILES[0]), gan)
-    run(request(images, tmp_path / "model", gan=str(gan), size=None))
-    assert (tmp_path / "model" / FILES[0]).read_bytes() == (whole / FILES[0]).read_bytes()
+    asked = brought(whole, request(images, tmp_path / "model"))
+    run(replace(asked, gan=str(gan)))
+    assert (asked.out / FILES[0]).read_bytes() == (whole / FILES[0]).read_bytes()
+
+
+def brought(whole: Path, asked: ModelTraining) -> ModelTraining:
+    """With all parts but the last brought from another model."""
+    priors = str(whole / "parts" / "priors" / "priors.yaml")
+    gan, networks, _ = (str(whole / name) for name in FILES)
+    return replace(asked, size=None, gan=gan, priors=priors, networks=networks)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_gan_of_another_format_is_converted_first(
         ({"budgets": {"teeth": {}}}, "There is no part teeth; the parts are gan, priors"),
         ({"budgets": {"networks": {"optimization.bach": 3}}}, "bach"),
         ({"budgets": {"finetune": {"imges": 3}}}, "imges"),
-        ({"images": "nowhere"}, "nowhere"),
+        ({"masks": "nowhere"}, "nowhere"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_made(
