@@ -135,13 +135,10 @@ def gan(
     from gan2shape.schemas.load import nested
 
     changes = nested(overrides_of(settings)) | fields
-    sizes = {name: changes.pop(name, None) for name in ("size", "style_dim", "mapping_layers")}
-    channels = changes.pop("channels", None)
-    text = None if channels is None else "/".join(map(str, channels))
     request = GanTraining(
         images,
         out,
-        training_config(architecture(sizes, text, init) | changes),
+        training_config(architecture(changes, init)),
         init=init,
         inception=inception,
         intervals=Intervals(samples_every, min(500, samples_every), 60 * checkpoint_minutes),
@@ -206,7 +203,7 @@ def priors(
     overrides = run_overrides(settings, fields, masks)
     chosen = choose(gan=gan, category=category, recipe=recipe, overrides=overrides)
     request = PriorsEstimation(
-        images=TrainingImages(images, masks, latents, limit),
+        TrainingImages(images, masks, latents, limit),
         gan=chosen.gan,
         out=out,
         config=chosen.config,
@@ -294,7 +291,7 @@ def networks(
         overrides=run_overrides(settings, fields, masks),
     )
     request = JointTraining(
-        images=TrainingImages(images, masks, latents, limit),
+        TrainingImages(images, masks, latents, limit),
         gan=chosen.gan,
         out=out,
         config=chosen.config,
@@ -374,7 +371,7 @@ def finetune(
         overrides=overrides_of(settings),
         needs_gan=False,
     )
-    weights = {"networks": chosen.networks, "gan": chosen.gan or None}
+    weights: dict[str, Any] = {"networks": chosen.networks, "gan": chosen.gan or None}
     _train(images, finetune_settings(chosen.config) | fields, **weights, **options)
 
 
@@ -436,8 +433,16 @@ def _changes(method: str, settings: tuple[str, ...], fields: dict[str, Any]) -> 
     return {"method": method} | nested(overrides_of(settings)) | fields
 
 
-def _train(source: str, settings: dict[str, Any], **options: Any) -> None:
-    """Train networks on single images; `options` are those of the command."""
+def _train(
+    source: str,
+    settings: dict[str, Any],
+    out: Path,
+    device: str,
+    threads: int | None,
+    picture_images: int,
+    **weights: Any,
+) -> None:
+    """Train networks on single images; `weights` are fields of `NetworkTraining`."""
     from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.training.loop import Intervals
     from gan2shape.jobs.training.networks import (
@@ -448,16 +453,17 @@ def _train(source: str, settings: dict[str, Any], **options: Any) -> None:
     from gan2shape.jobs.training.processes import plan_compute
     from gan2shape.schemas.network_training import baseline_config
 
-    if options.get("networks"):
-        settings |= inherited_settings(options["networks"])
+    if weights.get("networks"):
+        settings |= inherited_settings(weights["networks"])
     request = NetworkTraining(
-        source=source,
-        config=baseline_config(settings),
-        intervals=Intervals(options.pop("picture_images"), 1_000),
-        compute=plan_compute(options.pop("device"), 1, options.pop("threads")),
-        **options,
+        source,
+        out,
+        baseline_config(settings),
+        intervals=Intervals(picture_images, 1_000),
+        compute=plan_compute(device, 1, threads),
+        **weights,
     )
-    sentence = f"stopped; a checkpoint is in {options['out']}; the same command goes on"
+    sentence = f"stopped; a checkpoint is in {out}; the same command goes on"
     with stopping(sentence), terminal_display(terminal()) as display:
         path = train_networks(request, display.show, display.note)
     click.echo(str(path))

@@ -6,6 +6,8 @@ import io
 import math
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,22 +16,28 @@ from gan2shape.jobs.files import write_whole
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.pictures import normal_picture, turn
 
+Pixels = npt.NDArray[np.uint8]
 COLUMNS = 8
 SHOWN = 8
 """Most images of a sheet."""
 TURN_DEGREES = 35.0
 
 
+def grid(pixels: Pixels, columns: int = COLUMNS) -> Pixels:
+    """Images (N, S, S, 3) side by side in rows of `columns`, black where there are none left."""
+    count, size = pixels.shape[:2]
+    rows = -(-count // columns)
+    cells = np.zeros((rows * columns, size, size, 3), np.uint8)
+    cells[:count] = pixels
+    cells = cells.reshape(rows, columns, size, size, 3).transpose(0, 2, 1, 3, 4)
+    return cells.reshape(rows * size, columns * size, 3)
+
+
 def write_grid(path: Path, images: Tensor, columns: int = COLUMNS) -> None:
     """Write images (N, 3, S, S) in [-1, 1] as a PNG of rows of `columns`."""
-    count, _, size, _ = images.shape
-    rows = -(-count // columns)
-    sheet = torch.full((rows * columns, 3, size, size), -1.0)
-    sheet[:count] = images.clamp(-1, 1)
-    sheet = sheet.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2)
-    pixels = sheet.reshape(rows * size, columns * size, 3).add(1.0).mul(127.5).round()
+    pixels = images.clamp(-1, 1).add(1.0).mul(127.5).round().to(torch.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels.to(torch.uint8).numpy()).save(buffer, "PNG")
+    Image.fromarray(grid(pixels.permute(0, 2, 3, 1).numpy(), columns)).save(buffer, "PNG")
     write_whole(path, buffer.getvalue())
 
 

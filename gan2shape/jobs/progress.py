@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -65,15 +65,8 @@ def steps_of(show: Show, task: str) -> Callable[[str, int, int], None]:
 def below(show: Show, name: str) -> Show:
     """A function that shows tasks as tasks of `name`, beside those of others."""
 
-    def named(
-        task: str,
-        stage: str,
-        done: float,
-        total: float,
-        seconds_left: float | None = None,
-        details: Sequence[str] = (),
-    ) -> None:
-        show(f"{name} {task}", f"{name}: {stage}", done, total, seconds_left, details)
+    def named(task: str, stage: str, *more: Any, **options: Any) -> None:
+        show(f"{name} {task}", f"{name}: {stage}", *more, **options)
 
     return named
 

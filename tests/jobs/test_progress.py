@@ -54,4 +54,4 @@ def test_tasks_of_several_do_not_mix():
     calls: list[tuple] = []
     show = below(lambda *words: calls.append(words), "first")
     show("steps", "step 1", 1, 2)
-    assert calls == [("first steps", "first: step 1", 1, 2, None, ())]
+    assert calls == [("first steps", "first: step 1", 1, 2)]

@@ -54,23 +54,12 @@ class GanTraining:
     compute: Compute = field(default_factory=Compute)
 
 
-def architecture(
-    sizes: dict[str, int | None], channels: str | None, init: str | None
-) -> dict[str, Any]:
-    """The settings of the networks' sizes: those asked for, else those of the weights `init`, else
-    defaults.
+def architecture(asked: dict[str, Any], init: str | None) -> dict[str, Any]:
+    """Settings of a training, with the sizes of the weights `init` where there are any.
 
-    `sizes` may have size, style_dim and mapping_layers; `channels` is "128/128/...". Raises
-    `TrainingError` where they contradict each other.
+    Without them, `channels` that are not in `asked` follow from the size. Raises `TrainingError`
+    where `asked` contradicts the weights.
     """
-    asked: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
-    if channels is not None:
-        try:
-            asked["channels"] = tuple(int(part) for part in channels.split("/"))
-        except ValueError as error:
-            raise TrainingError(
-                f"--channels {channels!r} is not a list of widths; write, say, 128/128/128/64/32."
-            ) from error
     if init is None:
         return {"channels": default_channels(asked.get("size", 64))} | asked
     generator = load_gan(init).generator
@@ -80,17 +69,17 @@ def architecture(
         "mapping_layers": generator.mapping_depth,
         "channels": tuple(width for _, width in sorted(generator.channels.items())),
     }
-    for name, value in asked.items():
-        if value != given[name]:
-            text, other = (
+    for name, value in given.items():
+        if asked.get(name, value) != value:
+            theirs, wanted = (
                 "/".join(map(str, each)) if isinstance(each, tuple) else each
-                for each in (given[name], value)
+                for each in (value, asked[name])
             )
             raise TrainingError(
-                f"{init} has {name.replace('_', ' ')} {text}, not {other}; leave out "
+                f"{init} has {name.replace('_', ' ')} {theirs}, not {wanted}; leave out "
                 f"--{name.replace('_', '-')} or --init."
             )
-    return given
+    return asked | given
 
 
 def train_gan(request: GanTraining, show: Show, note: Note) -> Path:
@@ -129,7 +118,7 @@ class _GanTraining(Training):
     """A GAN training as the loop sees it."""
 
     name = "GAN"
-    remedy = "Give a lower --lr or a higher --r1."
+    remedy = "Give a lower --learning-rate or a higher --r1."
 
     def __init__(
         self,

@@ -8,13 +8,14 @@ given again, and a part that was made elsewhere can be brought.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from gan2shape.jobs.gan.samples import convert
+from gan2shape.jobs.inputs.scan import scan
 from gan2shape.jobs.progress import Note, Show
 from gan2shape.jobs.training.gan import GanTraining, train_gan
 from gan2shape.jobs.training.joint import JOINT, JointTraining, train_joint
@@ -40,7 +41,7 @@ from gan2shape.schemas.gan_training import (
 )
 from gan2shape.schemas.load import load_priors, load_settings, nested
 from gan2shape.schemas.network_training import FinetuneConfig, baseline_config, finetune_settings
-from gan2shape.schemas.packaged import GAN_FILE, NETWORKS_FILE, asset_path
+from gan2shape.schemas.packaged import GAN_FILE, JOINT_FILE, NETWORKS_FILE, asset_path
 from gan2shape.schemas.settings import RunConfig
 
 FOLDER = "parts"
@@ -69,7 +70,7 @@ class ModelTraining:
     out: Path
     category: str
     size: int | None = None
-    """Width and height in pixels; the brought GAN's, or else 64, unless given."""
+    """Width and height in pixels. Unless given, those of the brought GAN or of the category."""
     gan: str | None = None
     """A GAN that is brought: a file, or a packaged name."""
     priors: str | None = None
@@ -155,11 +156,13 @@ def train_model(request: ModelTraining, show: Show, note: Note) -> Path:
 
 def _plan(request: ModelTraining) -> _Plan:
     """Resolve the settings of all parts: mistakes are told before anything is made."""
+    scan(request.images, masks=request.masks)
     budgets = {part: dict(request.budgets.get(part, {})) for part in PARTS}
     unknown = ", ".join(sorted(set(request.budgets) - set(PARTS)))
     if unknown:
         raise UserError(f"There is no part {unknown}; the parts are {', '.join(PARTS)}.")
-    gan, size = None, request.size or 64
+    size = request.size or load_settings(request.category, RECIPES[PRIORS]).camera.size
+    gan = None
     if request.gan is None:
         sizes = {"size": size, "channels": default_channels(size), "seed": request.seed}
         gan = training_config(sizes | nested(budgets[GAN]))
@@ -250,14 +253,9 @@ class _Overall:
                 self.shares[part, task] = 1.0
 
         def show(
-            task: str,
-            stage: str,
-            done: float,
-            total: float,
-            seconds_left: float | None = None,
-            details: Sequence[str] = (),
+            task: str, stage: str, done: float, total: float, *more: Any, **options: Any
         ) -> None:
-            self.show(task, stage, done, total, seconds_left, details)
+            self.show(task, stage, done, total, *more, **options)
             self._tell(name, task, done / max(total, 1))
 
         return show
@@ -284,11 +282,10 @@ def _write(
     """Copy the weights to the model's folder, and say in model.yaml what they are."""
     folder = request.out / FOLDER
     files = {
-        "gan.safetensors": Path(gan),
-        "joint.safetensors": asset_path(networks, NETWORKS_FILE),
-        "networks.safetensors": tuned,
+        GAN_FILE: Path(gan),
+        JOINT_FILE: asset_path(networks, NETWORKS_FILE),
+        NETWORKS_FILE: tuned,
     }
-    measured = load_priors(priors)
     quality = [row["quality"]["mean"] for row in read_log(folder / GAN) if "quality" in row]
     write_model(
         request.out,
@@ -297,7 +294,7 @@ def _write(
         recipe="forward",
         size=size,
         files=files,
-        priors=measured,
+        priors=load_priors(priors),
         provenance={
             "images": request.images,
             "seed": request.seed,

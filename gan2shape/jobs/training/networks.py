@@ -115,7 +115,7 @@ def train_networks(request: NetworkTraining, show: Show, note: Note) -> Path:
 class _NetworkTraining(Training):
     """A training of networks as the loop sees it."""
 
-    remedy = "Give a lower --lr."
+    remedy = "Give a lower --learning-rate."
 
     def __init__(
         self, request: NetworkTraining, trainer: Trainer, cache: Cache, note: Note

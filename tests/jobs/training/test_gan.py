@@ -289,8 +289,7 @@ def test_too_few_images_are_an_error(tmp_path):
 
 def test_training_begins_with_given_weights(folder, tmp_path):
     first = train(request(folder, tmp_path / "first", images=4))
-    sizes = {"size": None, "style_dim": None, "mapping_layers": None}
-    settings = architecture(sizes, None, str(first))
+    settings = architecture({}, str(first))
     assert settings == {
         "size": 16,
         "style_dim": 8,
@@ -302,9 +301,10 @@ def test_training_begins_with_given_weights(folder, tmp_path):
     a, b = weights(first), weights(path)
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a if name != "latent_avg")
     with pytest.raises(TrainingError, match="style dim 8, not 16; leave out --style-dim or --init"):
-        architecture(sizes | {"style_dim": 16}, None, str(first))
-    with pytest.raises(TrainingError, match="--channels"):
-        architecture(sizes, "8,8", None)
+        architecture({"style_dim": 16}, str(first))
+    with pytest.raises(TrainingError, match="channels 8/8/8, not 8/8/16; leave out --channels"):
+        architecture({"channels": (8, 8, 16)}, str(first))
+    assert architecture({"size": 32}, None) == {"channels": (128, 128, 128, 64), "size": 32}
 
 
 # --- the commands -----------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_train_command(command, folder, tmp_path):
 
 
 def test_stopping_the_command(folder, tmp_path):
-    words = ["gan", "train", folder, "--out", tmp_path / "out", *TINY, "--threads", 1]
+    words = ["train", "gan", folder, "--out", tmp_path / "out", *TINY, "--threads", 1]
     words += ["--device", "cpu", "--images", 10**6, "--samples-every", 4]
     process = subprocess.Popen(
         [sys.executable, "-m", "gan2shape", *map(str, words)],

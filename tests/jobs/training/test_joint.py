@@ -51,9 +51,8 @@ IMAGES = TrainingImages(str(HEADS), limit=4)
 
 def request(out: Path, limit: int = 4, **changes: Any) -> JointTraining:
     images = replace(IMAGES, limit=limit)
-    asked = JointTraining(
-        images, "heads64", out, load_settings("heads", "scratch", overrides=SETTINGS)
-    )
+    config = load_settings("heads", "scratch", overrides=SETTINGS)
+    asked = JointTraining(images, "heads64", out, config)
     return replace(asked, **changes)
 
 
@@ -217,7 +216,8 @@ def test_the_command(
 ) -> None:
     options = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
     out = tmp_path / "networks"
-    argv = ["gan2shape", "pretrain", str(HEADS), "--gan", "heads64", "--preset", "heads64-scratch"]
+    argv = ["gan2shape", "train", "networks", str(HEADS), "--gan", "heads64"]
+    argv += ["--category", "heads", "--recipe", "scratch"]
     argv += ["--limit", "2", "--threads", "1", *options]
     monkeypatch.setattr(sys, "argv", [*argv, "--out", str(out)])
     with pytest.raises(SystemExit) as ended:

@@ -213,9 +213,9 @@ def test_what_cannot_be_trained_on_is_said(heads: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "record.yaml").write_text("settings: 3")
     with pytest.raises(UserError, match="is damaged"):
         run(request(heads, tmp_path / "out"))
-    with pytest.raises(ConfigError, match=r"Baseline: decay: .*less than or equal to 1"):
+    with pytest.raises(ConfigError, match=r"Training: decay: .*less than or equal to 1"):
         baseline_config({"method": "unsup3d", "decay": 2})
-    with pytest.raises(ConfigError, match="Baseline: symmetric: unknown setting"):
+    with pytest.raises(ConfigError, match="Training: symmetric: unknown setting"):
         baseline_config({"method": "supervised", "symmetric": True})
 
 
@@ -292,11 +292,12 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def test_the_commands(heads: Path, tmp_path: Path, command: Command) -> None:
-    small = ["--images", "4", "--batch", "4", "--width", "8", "--threads", "1", "--lr", "0.001"]
-    for words in (["supervised", "--no-mirror"], ["unsup3d", "--no-symmetry", "--decay", "0.5"]):
+    small = ["--images", "4", "--batch", "4", "--set", "networks.width=8", "--threads", "1"]
+    small += ["--learning-rate", "0.001"]
+    for words in (["supervised", "--no-mirror"], ["unsup3d", "--no-symmetric", "--decay", "0.5"]):
         name = words[0]
         code, said = command(
-            "baseline", name, str(heads), "--out", str(tmp_path / name), *words[1:], *small
+            "train", name, str(heads), "--out", str(tmp_path / name), *words[1:], *small
         )
         assert code == 0
         assert said.strip().endswith(NETWORKS)
@@ -306,11 +307,12 @@ def test_the_commands(heads: Path, tmp_path: Path, command: Command) -> None:
         assert record["about"]["settings"]["learning_rate"] == 0.001
         assert settings["mirror"] == (name == "unsup3d")
         assert settings.get("symmetric", False) is False
-        code, said = command("baseline", name, "--help")
+        code, said = command("train", name, "--help")
         assert code == 0
         assert "Examples" in said
     code, said = command(
-        "baseline", "supervised", str(heads), "--out", str(tmp_path / "x"), "--size", "48"
+        *("train", "supervised", str(heads), "--out", str(tmp_path / "x")),
+        *("--set", "camera.size=48"),
     )
     assert code == 1
     assert "camera: size must be a power of two" in said
@@ -323,9 +325,10 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
     file = tmp_path / "initial.safetensors"
     file.write_bytes(networks_bytes(initial))
     out = tmp_path / "out"
-    small = [*("--images", "8", "--batch", "4", "--threads", "1", "--lr", "0.01")]
-    asked = [str(heads), "--networks", str(file), "--gan", "heads64", "--out", str(out), *small]
-    code, said = command("finetune", *asked)
+    small = [*("--images", "8", "--batch", "4", "--threads", "1"), *("--learning-rate", "0.01")]
+    heads_of = ("train", "finetune", str(heads), "--category", "heads")
+    asked = [*heads_of, "--networks", str(file), "--gan", "heads64", "--out", str(out), *small]
+    code, said = command(*asked)
     assert (code, said.strip().splitlines()[-1]) == (0, str(out / NETWORKS))
     tuned = load_networks(out / NETWORKS)
     assert tuned.networks == initial.networks
@@ -338,26 +341,24 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
     assert same == {"encoder"}
     settings = yaml.safe_load((out / "record.yaml").read_text())["fixed"]["settings"]
     assert (settings["mask"], settings["depth_smoothness"]) == ("background", 0.03)
-    assert "is finished already" in command("finetune", *asked)[1]
-    code, said = command("finetune", *asked, "--teacher", str(file))
+    assert "is finished already" in command(*asked)[1]
+    code, said = command(*asked, "--teacher", str(file))
     assert (code, "holds a training with other teachers" in said) == (1, True)
     taught = [*asked[: -len(small) - 1], str(tmp_path / "taught"), *small, "--teacher", str(file)]
-    assert command("finetune", *taught)[0] == 0
-    assert "is finished already" in command("finetune", *taught)[1]
+    assert command(*taught)[0] == 0
+    assert "is finished already" in command(*taught)[1]
     file.write_bytes(networks_bytes(tuned))
-    code, said = command("finetune", *asked)
+    code, said = command(*asked)
     assert code == 1
     assert "holds a training with other networks_sha256;" in said
     file.write_bytes(networks_bytes(replace(initial, gan_sha256="0" * 64)))
-    code, said = command("finetune", *asked[: -len(small)], *small, "--out", str(tmp_path / "new"))
+    code, said = command(*asked[: -len(small)], *small, "--out", str(tmp_path / "new"))
     assert code == 1
     assert "were trained with another GAN" in said
-    code, said = command(
-        "finetune", str(heads), "--out", str(out), "--networks", str(tmp_path / "none")
-    )
+    code, said = command(*heads_of, "--out", str(out), "--networks", str(tmp_path / "none"))
     assert (code, "There is no networks file" in said) == (1, True)
     masked = ("--set", "mask=given", "--out", str(tmp_path / "masked"))
-    code, said = command("finetune", str(heads), "--networks", str(file), *masked)
+    code, said = command(*heads_of, "--networks", str(file), *masked)
     assert (code, "takes no mask files" in said) == (1, True)
-    code, said = command("finetune", "--help")
+    code, said = command("train", "finetune", "--help")
     assert (code, "Examples" in said) == (0, True)
