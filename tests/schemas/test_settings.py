@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gan2shape.pipeline.method.schedule import make_schedule
+from gan2shape.pipeline.reconstruct import make_schedule
 from gan2shape.schemas.errors import ConfigError
 from gan2shape.schemas.fields import setting_fields, settings_under
 from gan2shape.schemas.gan_training import GanTrainingConfig, training_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.jobs.content import make_record, shard_content
 
 COMMIT = """
 import sys
+import time
 from pathlib import Path
 from gan2shape.jobs.run import store
 from tests.jobs.content import shard_content
@@ -68,6 +70,7 @@ def test_a_process_killed_in_a_commit(
     process.stdin.flush()
     while not moment(run, 1):
         assert process.poll() is None
+        time.sleep(0.0002)
     process.kill()
     process.communicate()
 
