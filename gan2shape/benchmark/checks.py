@@ -1,14 +1,14 @@
-"""What the table must show, held against what it shows."""
+"""What the table must show, compared with what it shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from gan2shape.benchmark.methods import METHODS
-from gan2shape.benchmark.table import SCORES
 
 CLOSE = 0.10
 """Share of the paper's ratio by which row 4 may be above it: a yardstick must not be weak."""
@@ -20,7 +20,7 @@ MOST = {
     6: {"side": 0.278, "mad": 0.343},
     8: {"side": 0.376, "mad": 0.395},
 }
-"""Ratios to the constant row that the rows must not exceed: the paper's."""
+"""By row, the paper's ratios to the constant row, which ours must not exceed."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Check:
     """One requirement."""
 
     row: int
-    """The row that it is about; the last one's for all rows."""
+    """Number of the row that it is about; of the last row where it is about all."""
     text: str
-    """What is demanded, of what."""
+    """What is measured, of which row."""
     demanded: str
     measured: str | None
     """`None` while a row is missing."""
@@ -48,51 +48,42 @@ class Check:
 def all_checks(table: pd.DataFrame) -> tuple[Check, ...]:
     """The requirements in the order of the rows that they are about; of `make_table`."""
     checks = []
-    for score in SCORES:
-        checks += [
-            *(_at_most(table, number, score, most[score]) for number, most in MOST.items()),
-            _near_paper(table, 4, score),
-            _worse(table, 5, 6, score),
-            _worse(table, 7, 8, score),
-            _better(table, 10, 6, score),
-            _ordered(table, score),
-        ]
+    for score, name in NAMES.items():
+        ratios, what = table[f"{score}_ratio"], f"{name} ratio"
+        for row, most in MOST.items():
+            checks.append(_at_most(row, what, ratios[row], most[score], f"{most[score]:.3f}"))
+        target = round(float(table[f"paper_{score}_ratio"][4]), 3)
+        high = target * (1 + CLOSE)
+        limit = f"{high:.3f} ({CLOSE:.0%} above {target:.3f})"
+        checks.append(_at_most(4, what, ratios[4], high, limit))
+        checks += [_above(what, ratios, 5, 6), _above(what, ratios, 7, 8)]
+        share, what = ratios[10] / ratios[6], f"{name} as a share of row 6's"
+        checks.append(_at_most(10, what, share, 1 - BETTER, f"{1 - BETTER:.2f}"))
+        checks.append(_ordered(table, score))
     checks.append(_quicker(table, 10, 6))
     return tuple(sorted(checks, key=lambda check: check.row))
 
 
-def _at_most(table: pd.DataFrame, row: int, score: str, most: float) -> Check:
-    what = f"{NAMES[score]} ratio"
-    ours = _ratio(table, row, score)
-    return _check(row, what, f"at most {most:.3f}", ours, lambda value: value <= most)
+def _at_most(row: int, what: str, value: float, limit: float, demanded: str) -> Check:
+    return _check(row, what, f"at most {demanded}", value, value <= limit)
 
 
-def _near_paper(table: pd.DataFrame, row: int, score: str) -> Check:
-    target = round(float(table[f"paper_{score}_ratio"][row]), 3)
-    high = target * (1 + CLOSE)
-    demanded = f"at most {high:.3f} ({CLOSE:.0%} above {target:.3f})"
-    what = f"{NAMES[score]} ratio"
-    return _check(row, what, demanded, _ratio(table, row, score), lambda value: value <= high)
+def _above(what: str, ratios: pd.Series, row: int, than: int) -> Check:
+    value, limit = float(ratios[row]), float(ratios[than])
+    demanded = f"above that of row {than}" + ("" if pd.isna(limit) else f", {limit:.3f}")
+    return _check(row, what, demanded, np.nan if pd.isna(limit) else value, value > limit)
 
 
-def _worse(table: pd.DataFrame, row: int, than: int, score: str) -> Check:
-    limit = _ratio(table, than, score)
-    demanded = f"above that of row {than}" + ("" if limit is None else f", {limit:.3f}")
-    ours = None if limit is None else _ratio(table, row, score)
-    what = f"{NAMES[score]} ratio"
-    return _check(row, what, demanded, ours, lambda value: limit is not None and value > limit)
-
-
-def _better(table: pd.DataFrame, row: int, than: int, score: str) -> Check:
-    ours, theirs = _ratio(table, row, score), _ratio(table, than, score)
-    share = None if ours is None or theirs is None else ours / theirs
-    what = f"{NAMES[score]} as a share of row {than}'s"
-    return _check(row, what, f"at most {1 - BETTER:.2f}", share, lambda value: value <= 1 - BETTER)
+def _check(row: int, what: str, demanded: str, value: float, met: bool) -> Check:
+    text = f"Row {row}, {what}"
+    if pd.isna(value):
+        return Check(row, text, demanded, None, None)
+    return Check(row, text, demanded, f"{value:.3f}", bool(met))
 
 
 def _quicker(table: pd.DataFrame, row: int, than: int) -> Check:
     text, demanded = f"Row {row}, seconds per image", f"fewer than row {than}'s"
-    if _ratio(table, row, "side") is None or _ratio(table, than, "side") is None:
+    if table["side_ratio"][[row, than]].isna().any():
         return Check(row, text, demanded, None, None)
     ours, limit = (float(table["seconds_per_image"][number]) for number in (row, than))
     return Check(row, text, f"{demanded}, {limit:.1f}", f"{ours:.1f}", ours < limit)
@@ -113,17 +104,3 @@ def _ordered(table: pd.DataFrame, score: str) -> Check:
 
 def _numbers(rows: Sequence[int]) -> str:
     return ", ".join(map(str, rows))
-
-
-def _ratio(table: pd.DataFrame, row: int, score: str) -> float | None:
-    found = float(table[f"{score}_ratio"][row])
-    return None if pd.isna(found) else found
-
-
-def _check(
-    row: int, what: str, demanded: str, value: float | None, met: Callable[[float], bool]
-) -> Check:
-    text = f"Row {row}, {what}"
-    if value is None:
-        return Check(row, text, demanded, None, None)
-    return Check(row, text, demanded, f"{value:.3f}", bool(met(value)))

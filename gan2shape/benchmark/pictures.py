@@ -44,7 +44,7 @@ COLUMNS = {
 MAP_DEGREES = 40.0
 """Angle at the end of the maps' colours."""
 LEAST_SHARE = 0.05
-"""Pixels that fewer of the heads cover have no colour."""
+"""Pixels that a smaller share of the heads covers have no colour."""
 RAMP = np.array(
     [
         [0.19, 0.26, 0.62],

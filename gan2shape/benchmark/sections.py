@@ -1,4 +1,4 @@
-"""What a part of a benchmark beside the table is: something to make, and a section to show it."""
+"""Parts of a benchmark beside the table: each makes something and shows it in a section."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One of them."""
+    """A part of a benchmark beside the table."""
 
     title: str
-    """What its part is called while it goes on."""
+    """What the progress display calls it."""
     make: Callable[[Bench, Display], None]
-    """Computes what is missing, in a folder of its own in the benchmark's; interrupted, it goes on
-    when it is called again."""
+    """Computes what is missing, in a folder of its own inside the benchmark's.
+
+    After an interruption the same call goes on."""
     section: Callable[[Bench], Section | None]
-    """Its section from what is there; `None` when that is nothing."""
+    """Its section, from the files that are there; `None` when there are none."""

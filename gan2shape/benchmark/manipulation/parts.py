@@ -1,6 +1,6 @@
 """The paper's image manipulations as parts of a benchmark: heads turned and relit.
 
-views/   rotation.parquet, relighting.parquet, their pictures, and what they go on from
+views/   rotation.parquet, relighting.parquet, their pictures, and checkpoints
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gan2shape.schemas.packaged import NETWORKS_FILE, asset_path
 
 FOLDER = "views"
 SHAPES = (10, 6)
-"""Rows whose shapes are turned and relit: the first of them that is finished."""
+"""Numbers of the rows whose shapes may be used: the first one that is finished is."""
 BUDGET = FULL
 """Of the network that tells heads apart."""
 CACHED = "identity"
@@ -49,13 +49,13 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Manipulation:
-    """One of them, and what people read about it."""
+    """A manipulation, and what people read about it."""
 
     name: str
     title: str
     run: Callable[..., Views]
     changes: dict[str, str]
-    """Names in the table to those for people."""
+    """The changes: names in the table to names for people."""
     lead: str
 
 

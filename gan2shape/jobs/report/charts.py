@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -20,7 +20,21 @@ DOTS = 400
 """Samples with more values than this are drawn as boxes without dots."""
 BINS = 30
 NAME_LENGTH = 26
+WHISKERS = {"lowerfence": 0.05, "q1": 0.25, "median": 0.5, "q3": 0.75, "upperfence": 0.95}
+"""Quantiles by Plotly's names for them."""
 INK, DIM, LINE, TRUTH = "var(--ink)", "var(--dim)", "var(--line)", "var(--run-2)"
+AXIS = {"zeroline": False, "fixedrange": True, "automargin": True}
+LAYOUT = {
+    "template": "none",
+    "showlegend": False,
+    "dragmode": False,
+    "barmode": "stack",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": DIM, "size": 12, "family": "system-ui, sans-serif"},
+    "hoverlabel": {"bgcolor": "var(--card)", "font": {"color": INK}},
+    "margin": {"l": 10, "r": 20, "t": 8, "b": 40},
+}
 
 
 @dataclass(frozen=True)
@@ -49,36 +63,25 @@ class Sample:
 
 def box_chart(samples: Sequence[Sample], unit: str, title: str, caption: str = "") -> Chart | None:
     """Boxes (quartiles, median), whiskers (5 to 95 %), dots for single images, one row a sample."""
-    finite = [(sample, sample.values[np.isfinite(sample.values)]) for sample in samples]
-    rows = [(sample, values) for sample, values in finite if len(values)]
+    finite = [replace(s, values=s.values[np.isfinite(s.values)]) for s in samples]
+    rows = [sample for sample in finite if len(sample.values)]
     if not rows:
         return None
-    reach = 1.04 * max(float(values.quantile(0.99)) for _, values in rows)
+    reach = 1.04 * max(float(sample.values.quantile(0.99)) for sample in rows)
     traces: list[Any] = []
-    for place, (sample, values) in enumerate(rows):
-        low, q25, median, q75, high = ([float(values.quantile(q))] for q in QUANTILES)
-        line = {"color": _css(sample.colour), "width": 1.5}
+    for place, sample in enumerate(rows):
+        values = sample.values
         if len(values) <= DOTS:
-            shift = (np.arange(len(values)) * 0.618034 % 1 - 0.5) * 0.5
-            traces.append(
-                go.Scatter(
-                    x=values.clip(upper=reach).to_numpy(),
-                    y=place + shift,
-                    text=[f"{escape(str(i))}: {value:.2f}" for i, value in values.items()],
-                    mode="markers",
-                    marker={"color": _css(sample.colour), "size": 5, "opacity": 0.4},
-                    hoverinfo="text",
-                )
-            )
-        box = {"lowerfence": low, "q1": q25, "median": median, "q3": q75, "upperfence": high}
+            y = place + (np.arange(len(values)) * 0.618034 % 1 - 0.5) / 2
+            texts = [f"{escape(str(name))}: {value:.2f}" for name, value in values.items()]
+            x = values.clip(upper=reach).to_numpy()
+            traces.append(_dots(x, y, texts, _css(sample.colour), size=5, opacity=0.4))
+        box = {name: [float(values.quantile(share))] for name, share in WHISKERS.items()}
+        line = {"color": _css(sample.colour), "width": 1.5}
         traces.append(
             go.Box(y=[place], orientation="h", line=line, width=0.5, hoverinfo="x", **box)
         )
-    names = [sample.name for sample, _ in rows]
-    return _rows_chart(traces, names, (0, reach), unit, title, caption)
-
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+    return _chart(traces, (0, reach), unit, title, caption, [sample.name for sample in rows])
 
 
 def mark_chart(table: pd.DataFrame, colours: Sequence[str], unit: str, title: str) -> Chart | None:
@@ -89,35 +92,21 @@ def mark_chart(table: pd.DataFrame, colours: Sequence[str], unit: str, title: st
     """
     if table.empty:
         return None
-    names, places = list(table.index), np.arange(len(table))
-    paper = {"symbol": "diamond-open", "size": 11, "color": INK}
-    traces: list[Any] = [
-        go.Scatter(
-            x=table["paper"].to_numpy(),
-            y=places,
-            mode="markers",
-            marker=paper,
-            hovertemplate="the paper: %{x:.3f}<extra></extra>",
-        )
-    ]
-    marks = zip(table.to_dict("records"), names, places, colours, strict=True)
-    for mark, name, place, colour in marks:
-        ends, value = [mark["low"], mark["high"]], mark["value"]
-        line = {"color": _css(colour), "width": 1.5}
-        dot = {"color": _css(colour), "size": 9}
-        text = f"{escape(name)}: {value:.3f}"
-        traces += [
-            go.Scatter(x=ends, y=[place] * 2, mode="lines", line=line, hoverinfo="skip"),
-            go.Scatter(
-                x=[value], y=[place], mode="markers", marker=dot, text=text, hoverinfo="text"
-            ),
-        ]
+    names = [str(name) for name in table.index]
+    paper = [f"the paper: {value:.3f}" for value in table["paper"]]
+    places = np.arange(len(table))
+    traces = [_dots(table["paper"].to_numpy(), places, paper, INK, size=11, symbol="diamond-open")]
+    for place, (mark, colour) in enumerate(zip(table.to_dict("records"), colours, strict=True)):
+        text = [f"{escape(names[place])}: {mark['value']:.3f}"]
+        ends = [mark["low"], mark["high"]]
+        traces.append(_line(ends, [place] * 2, color=_css(colour), width=1.5))
+        traces.append(_dots([mark["value"]], [place], text, _css(colour), size=9))
     reach = 1.04 * float(table[["value", "high", "paper"]].max().max())
-    return _rows_chart(traces, names, (0, reach), unit, title)
+    return _chart(traces, (0, reach), unit, title, names=names)
 
 
 def stacked_bars(
-    table: pd.DataFrame, colours: Mapping[str, str], unit: str, title: str
+    table: pd.DataFrame, colours: Sequence[str], unit: str, title: str
 ) -> Chart | None:
     """Bars of pieces laid end to end: a bar for each column, a piece for each row."""
     if table.empty:
@@ -129,13 +118,13 @@ def stacked_bars(
             y=places,
             orientation="h",
             width=0.6,
-            marker={"color": _css(colours[str(name)]), "line": {"width": 0}},
+            marker={"color": _css(colour), "line": {"width": 0}},
             hovertemplate=f"{escape(str(name))}: %{{x:.2f}} {unit}<extra></extra>",
         )
-        for name, values in table.iterrows()
+        for (name, values), colour in zip(table.iterrows(), colours, strict=True)
     ]
     reach = 1.02 * float(table.sum().max())
-    return _rows_chart(traces, [str(name) for name in table], (0, reach), unit, title)
+    return _chart(traces, (0, reach), unit, title, names=[str(name) for name in table])
 
 
 def distribution(
@@ -156,15 +145,15 @@ def distribution(
     if high - low < 1e-6:
         low, high = low - 1, high + 1
     edges = np.linspace(low, high, BINS + 1)
+    width = (high - low) / BINS
     counts, _ = np.histogram(values, edges)
-    width = float(edges[1] - edges[0])
+    bins = zip(edges[:-1], edges[1:], counts, strict=True)
     traces: list[Any] = [
         go.Bar(
             x=(edges[:-1] + edges[1:]) / 2,
             y=counts / max(counts.sum(), 1) / width,
             width=0.92 * width,
-            text=[_bin_text(*bin_) for bin_ in zip(edges[:-1], edges[1:], counts, strict=True)],
-            textposition="none",
+            hovertext=[f"{left:.4g} to {right:.4g}: {count}" for left, right, count in bins],
             hoverinfo="text",
             marker={"color": _css(colour), "opacity": 0.6, "line": {"width": 0}},
         )
@@ -172,71 +161,39 @@ def distribution(
     if std:
         x = np.linspace(low, high, 161)
         y = np.exp(-((x - mean) ** 2) / (2 * std**2)) / (std * math.sqrt(2 * math.pi))
-        traces.append(_line(x, y, {"color": INK, "width": 2}))
+        traces.append(_line(x, y, color=INK, width=2))
     if truth is not None:
-        density, _ = np.histogram(truth, edges, density=True)
-        line = {"color": TRUTH, "width": 1.6, "dash": "dash", "shape": "hv"}
-        traces.append(_line(edges, np.append(density, 0.0), line))
-    layout = {"yaxis": {"visible": False, "fixedrange": True}, "xaxis": _axis(unit, (low, high))}
-    return _chart(traces, 210, title, caption, layout)
+        density = np.append(np.histogram(truth, edges, density=True)[0], 0.0)
+        traces.append(_line(edges, density, color=TRUTH, width=1.6, dash="dash", shape="hv"))
+    return _chart(traces, (low, high), unit, title, caption)
 
 
-def _bin_text(low: float, high: float, count: int) -> str:
-    return f"{low:.4g} to {high:.4g}: {count}"
+def _dots(x: Any, y: Any, texts: Sequence[str], colour: str, **marker: Any) -> go.Scatter:
+    marker = {"color": colour} | marker
+    return go.Scatter(x=x, y=y, mode="markers", marker=marker, text=texts, hoverinfo="text")
 
 
-def _line(x: Values, y: Values, line: dict[str, Any]) -> go.Scatter:
+def _line(x: Any, y: Any, **line: Any) -> go.Scatter:
     return go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip")
 
 
-def _rows_chart(
+def _chart(
     traces: Sequence[Any],
-    names: Sequence[str],
     reach: tuple[float, float],
     unit: str,
     title: str,
     caption: str = "",
+    names: Sequence[str] = (),
 ) -> Chart:
-    """A chart with one row for each name, from the top."""
-    rows = {
-        "tickvals": list(range(len(names))),
-        "ticktext": [escape(_short(name)) for name in names],
-        "range": [len(names) - 0.5, -0.5],
-        "tickfont": {"color": INK},
-        "automargin": True,
-        "fixedrange": True,
-        "showgrid": False,
-        "zeroline": False,
-    }
-    layout = {"yaxis": rows, "xaxis": _axis(unit, reach), "barmode": "stack"}
-    return _chart(traces, 60 + 40 * len(names), title, caption, layout)
-
-
-def _axis(unit: str, reach: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "title": {"text": unit, "standoff": 8},
-        "range": list(reach),
-        "gridcolor": LINE,
-        "zeroline": False,
-        "fixedrange": True,
-        "automargin": True,
-    }
-
-
-def _chart(
-    traces: Sequence[Any], height: int, title: str, caption: str, layout: dict[str, Any]
-) -> Chart:
-    layout |= {
-        "template": "none",
-        "showlegend": False,
-        "dragmode": False,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": DIM, "size": 12, "family": "system-ui, sans-serif"},
-        "hoverlabel": {"bgcolor": "var(--card)", "font": {"color": INK}},
-        "margin": {"l": 10, "r": 20, "t": 8, "b": 40},
-    }
-    figure = go.Figure(list(traces), layout)
+    """A chart over `reach`, with a row for each of the names, from the top, if there are any."""
+    rows: dict[str, Any] = {"visible": False, "fixedrange": True}
+    if names:
+        rows = AXIS | {"range": [len(names) - 0.5, -0.5], "showgrid": False}
+        rows |= {"tickvals": list(range(len(names))), "tickfont": {"color": INK}}
+        rows["ticktext"] = [escape(_short(name)) for name in names]
+    axis = AXIS | {"title": {"text": unit, "standoff": 8}, "range": reach, "gridcolor": LINE}
+    figure = go.Figure(list(traces), LAYOUT | {"xaxis": axis, "yaxis": rows})
+    height = 60 + 40 * len(names) if names else 210
     return Chart(title, height, Markup(figure.to_json()), caption)
 
 

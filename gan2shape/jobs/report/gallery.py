@@ -186,7 +186,7 @@ def clay(depth: Tensor, camera: Camera) -> Tensor:
 
 
 def clay_look(depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Albedo (N, 3, S, S) and light (N, 4) of such pictures."""
+    """Albedo (N, 3, S, S) and light (N, 4) of the pictures that `clay` makes."""
     light = depth.new_tensor(CLAY_LIGHT).expand(len(depth), 4)
     colour = (depth.new_tensor(CLAY_COLOUR) * 2 - 1).view(1, 3, 1, 1)
     return colour.expand(len(depth), 3, *depth.shape[1:]), light

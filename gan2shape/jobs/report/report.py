@@ -104,17 +104,17 @@ def report_page(
 
     views = [_run_view(number, results, limit) for number, results in enumerate(runs, 1)]
     seconds = comparison.seconds_table(runs)
-    boxes = [
-        charts.box_chart(
-            [charts.Sample(m.name, m.scores[score] * factor, m.colour) for m in methods],
-            unit,
-            f"{what} by method",
-            what,
-        )
-        for score, (factor, unit, what) in BOXES.items()
-    ]
-    colours = {stage: comparison.stage_colour(stage) for stage in seconds.index}
-    names = {stage: comparison.stage_name(stage) for stage in seconds.index}
+    boxes = []
+    for score, (factor, unit, what) in BOXES.items():
+        samples = [charts.Sample(m.name, m.scores[score] * factor, m.colour) for m in methods]
+        boxes.append(charts.box_chart(samples, unit, f"{what} by method", what))
+    stages = list(seconds.index)
+    bars = charts.stacked_bars(
+        seconds.set_axis([comparison.stage_name(stage) for stage in stages]),
+        [comparison.stage_colour(stage) for stage in stages],
+        "seconds per image",
+        "Computing time per image by stage",
+    )
     losses = comparison.printed_losses(runs)
     return render(
         "report.html.j2",
@@ -128,12 +128,7 @@ def report_page(
         rotations=[view for view in views if view["yaw"]],
         failures=[view for view in views if view["failed"]],
         seconds=comparison.printed_seconds(runs, seconds) if len(seconds) else None,
-        bars=charts.stacked_bars(
-            seconds.rename(names),
-            {names[stage]: colour for stage, colour in colours.items()},
-            "seconds per image",
-            "Computing time per image by stage",
-        ),
+        bars=bars,
     )
 
 

@@ -195,7 +195,7 @@ def _read(run: store.Run, label: str) -> RunResults:
     done = frame[frame["status"] == COMMITTED]
     view = store.read_rows(run.path, "view", slice(0, run.record.images))[done["row"]]
     degrees = pd.DataFrame(np.degrees(view[:, :3].astype(np.float64)), done.index, list(AXES))
-    scored = entries(done[np.isfinite(done["side"])])
+    scored = entries(done.loc[np.isfinite(done["side"]), ["truth_uri", "mask_uri"]])
     references, note = reference_rows(scored, run.record.config.camera)
     return RunResults(label, run, frame, degrees, references, note)
 
