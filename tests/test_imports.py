@@ -26,7 +26,7 @@ ALLOWED = {
 }
 """What each part of the package may import of it; `jobs` may use `assets` as data only."""
 
-FOREIGN_TO_PIPELINE = {"dask", "distributed", "fsspec", "tensorstore", "zarr", "xarray", "pyarrow"}
+FOREIGN_TO_PIPELINE = {"dask", "distributed", "fsspec", "zarr", "xarray", "pyarrow"}
 """Pure compute knows of no cluster and no storage."""
 
 
