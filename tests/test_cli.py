@@ -19,7 +19,7 @@ from gan2shape.jobs.run.store import open_run
 from gan2shape.jobs.weights.networks_file import networks_bytes
 from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
-from tests.jobs import standin
+from tests.jobs import tiny
 from tests.networks import tiny_networks
 
 
@@ -90,7 +90,7 @@ def test_version(command):
     ],
 )
 def test_mistakes_get_one_sentence(command, monkeypatch, tmp_path, arguments, sentence):
-    image = standin.write_images(tmp_path / "img", 1)
+    image = tiny.write_images(tmp_path / "img", 1)
     monkeypatch.chdir(tmp_path)
     fill = {"tmp": tmp_path, "img": image, "gan": asset_path("heads64", GAN_FILE)}
     code, _, err = command(*(word.format(**fill) for word in arguments.split()))
@@ -120,7 +120,7 @@ def test_wrong_usage(command, arguments):
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.jobs.cli_standin", *map(str, arguments)],
+        [sys.executable, "-m", "gan2shape", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -133,7 +133,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 def test_a_run_from_networks_and_priors(command, monkeypatch, tmp_path):
     """The run is made, and not computed: others tell how that goes."""
-    images = standin.write_images(tmp_path / "images", 1)
+    images = tiny.write_images(tmp_path / "images", 1)
     gan = load_gan("heads64")
     networks, priors = tmp_path / "networks.safetensors", tmp_path / "priors.yaml"
     pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, gan.generator.size)
@@ -155,12 +155,13 @@ def test_a_run_from_networks_and_priors(command, monkeypatch, tmp_path):
 
 def test_a_run_stopped_by_ctrl_c_and_resumed(command, tmp_path):
     """As a terminal does it, the signal goes to the command and its workers alike."""
-    images = standin.write_images(tmp_path / "images", 4)
-    settings = standin.tiny_config(0.1).model_dump(mode="json")
+    images = tiny.write_images(tmp_path / "images", 4)
+    cycles = [{"step1": 2, "step2": 2, "step3": 2}]
+    settings = tiny.settings(optimization__cycles=cycles).model_dump(mode="json")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
     run = tmp_path / "run"
-    weights = standin.write_weights(tmp_path)
-    options = ["--gan", weights, "--preset", tmp_path / "tiny.yaml", "--workers", "1"]
+    options = ["--gan", "heads64", "--preset", tmp_path / "tiny.yaml", "--workers", "1"]
+    options += ["--latents", tiny.write_latents(tmp_path, images)]
     process = start("reconstruct", images, *options, "--out", run, "--shard-size", 2)
     try:
         wait_for(lambda: list(run.glob("checkpoints/*/state.ckpt")), process)

@@ -46,7 +46,7 @@ LAYERS["training"] = LAYERS["reconstruct"] | {"reconstruct", "evaluation", "synt
 """What each part of pipeline may import of the others. `training` sees all; `evaluation` and
 `synthetic` are leaves that no other part of pipeline sees."""
 
-FOREIGN_TO_PIPELINE = {"dask", "distributed", "fsspec", "tensorstore", "zarr", "xarray", "pyarrow"}
+FOREIGN_TO_PIPELINE = {"dask", "distributed", "fsspec", "zarr", "xarray", "pyarrow"}
 """Pure compute knows of no cluster and no storage."""
 
 FILE_MODULES = {
