@@ -38,7 +38,7 @@ class Experiment:
     title: str
     """What the progress display calls it."""
     make: Callable[[Bench, Display], None]
-    """Computes what is missing, in a folder of its own inside the benchmark's. After an interruption
-    the same call goes on."""
+    """Computes what is missing, in a folder of its own inside the benchmark's. After an
+    interruption the same call goes on."""
     section: Callable[[Bench], Section | None]
     """Its section, from the files that are there; `None` when there are none."""
