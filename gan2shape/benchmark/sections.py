@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gan2shape.benchmark.display import Display
 from gan2shape.benchmark.record import Bench
-from gan2shape.jobs.progress import Display
 from gan2shape.jobs.report.tables import Table, markdown
 
 
@@ -38,8 +38,7 @@ class Experiment:
     title: str
     """What the progress display calls it."""
     make: Callable[[Bench, Display], None]
-    """Computes what is missing, in a folder of its own inside the benchmark's.
-
-    After an interruption the same call goes on."""
+    """Computes what is missing, in a folder of its own inside the benchmark's. After an
+    interruption the same call goes on."""
     section: Callable[[Bench], Section | None]
     """Its section, from the files that are there; `None` when there are none."""

@@ -222,7 +222,8 @@ def _yaw_chart(number: int, results: RunResults) -> Any:
         comparison.colour(number),
         f"Predicted yaw of {results.label} and the sampled distribution",
         "degrees",
-        f"{results.label}: predicted ± {yaw['predicted']:.1f}°, sampled ± {yaw['sampled']:.1f}°",
+        f"Yaw of {results.label}: predicted ± {yaw['predicted']:.1f}°, "
+        f"sampled ± {yaw['sampled']:.1f}°",
     )
 
 
