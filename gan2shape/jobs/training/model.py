@@ -304,7 +304,11 @@ def _write(
                 for name in (GAN, PRIORS, NETWORKS)
                 if (value := getattr(request, name)) is not None
             },
-            "seconds": {part: round(read_seconds(folder / part)) for part in PARTS},
+            "seconds": {
+                part: round(read_seconds(folder / part))
+                for part in PARTS
+                if (folder / part).exists()
+            },
         },
         figures={"sliced_wasserstein": quality[-1]} if quality else {},
     )
