@@ -19,6 +19,7 @@ from gan2shape.jobs.run.store import open_run
 from gan2shape.jobs.weights.networks_file import networks_bytes
 from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
+from gan2shape.schemas.settings import ORIGIN
 from tests.jobs import tiny
 from tests.networks import tiny_networks
 
@@ -54,7 +55,8 @@ def test_help_tells_of_every_option_and_has_examples(command, words):
     found = cli
     for word in words:
         found = found.commands[word]
-    options = [option for option in found.params if isinstance(option, click.Option)]
+    with click.Context(found) as context:
+        options = [each for each in found.get_params(context) if isinstance(each, click.Option)]
     assert [option.name for option in options if not option.help] == []
     if not isinstance(found, click.Group):
         assert "Example" in out
@@ -72,20 +74,36 @@ def test_version(command):
         ("status {tmp}/absent", "no run directory"),
         ("resume {tmp}/absent", "no run directory"),
         ("report {tmp}/absent", "{tmp}/absent"),
-        ("reconstruct {tmp}/absent --gan heads64 --out {tmp}/r", "no folder"),
-        ("reconstruct {tmp} --gan heads64 --out {tmp}/r", "no images"),
-        ("reconstruct {img} --gan x.pt --out {tmp}/r", "x.pt"),
-        ("reconstruct {img} --gan heads64 --out {img}", "not empty"),
-        ("reconstruct {img} --gan heads64 --out r --preset no", "heads64"),
-        ("reconstruct {img} --gan heads64 --out r --set batch", "KEY=VALUE"),
-        ("reconstruct {img} --gan heads64 --out r --set a.b=1", "unknown"),
-        ("reconstruct {img} --gan heads64 --out r --set seed=[", "YAML"),
-        ("reconstruct {img} --gan heads64 --out r --set group_size=0", "group_size"),
-        ("reconstruct {img} --gan heads64 --out r --preset {img}/img0.png", "a text file"),
-        ("reconstruct {img} --gan heads64 --out r --networks x.st", "no networks file x.st"),
-        ("reconstruct {img} --gan heads64 --out r --networks {gan}", "not a networks file"),
-        ("reconstruct {img} --gan heads64 --out r --priors x.yaml", "The priors 'x.yaml'"),
-        ("reconstruct {img} --gan heads64 --out r --preset heads64-forward", "--networks"),
+        ("reconstruct {tmp}/absent --model heads64 --out {tmp}/r", "no folder"),
+        ("reconstruct {tmp} --model heads64 --out {tmp}/r", "no images"),
+        ("reconstruct {img} --gan x.pt --category heads --out {tmp}/r", "x.pt"),
+        ("reconstruct {img} --model heads64 --out {img}", "not empty"),
+        ("reconstruct {img} --model no --out r", "heads64"),
+        ("reconstruct {img} --model {img} --out r", "is not a model"),
+        ("reconstruct {img} --out r", "Give --model"),
+        ("reconstruct {img} --gan heads64 --category face --out r", "nearest is 'faces'"),
+        ("reconstruct {img} --model heads64 --out r --recipe foward", "nearest is 'forward'"),
+        ("reconstruct {img} --model heads64 --out r --set batch", "KEY=VALUE"),
+        ("reconstruct {img} --model heads64 --out r --set a.b=1", "unknown"),
+        ("reconstruct {img} --model heads64 --out r --set seed=[", "YAML"),
+        ("reconstruct {img} --model heads64 --out r --set seed={deep}", "50 levels deep"),
+        ("reconstruct {img} --model heads64 --out r --set group_size=0", "group_size"),
+        ("reconstruct {img} --model heads64 --out r --set view_prior.view_scale=.inf", "finite"),
+        ("reconstruct {img} --model heads64 --out r --recipe {img}/img0.png", "a text file"),
+        ("reconstruct {img} --model heads64 --out r --category {img}", "is a folder"),
+        ("reconstruct {img} --model heads64 --out r --networks x.st", "no networks file x.st"),
+        ("reconstruct {img} --model heads64 --out r --networks {gan}", "not a networks file"),
+        ("reconstruct {img} --model heads64 --out r --priors x.yaml", "no priors 'x.yaml'"),
+        (
+            "reconstruct {img} --gan heads64 --category heads --recipe forward --out r",
+            "--networks",
+        ),
+        ("train {img} --category heads --out {tmp}/m --set gna.images=3", "nearest is 'gan'"),
+        ("train {img} --category heads --out {tmp}/m --set gan=3", "begin with a part"),
+        ("train gan {tmp}/absent --out {tmp}/m", "no folder"),
+        ("train networks {img} --gan heads64 --out {tmp}/m", "--category"),
+        ("model info head64", "nearest is 'heads64'"),
+        ("settings optimization.bach", "nearest is 'optimization.batch'"),
         ("synth heads --out {tmp}/h --seeds 5:2", "5:2"),
     ],
 )
@@ -93,6 +111,7 @@ def test_mistakes_get_one_sentence(command, monkeypatch, tmp_path, arguments, se
     image = tiny.write_images(tmp_path / "img", 1)
     monkeypatch.chdir(tmp_path)
     fill = {"tmp": tmp_path, "img": image, "gan": asset_path("heads64", GAN_FILE)}
+    fill["deep"] = "[" * 5000
     code, _, err = command(*(word.format(**fill) for word in arguments.split()))
     assert code == 1
     assert sentence.format(**fill) in err
@@ -105,6 +124,11 @@ def test_mistakes_get_one_sentence(command, monkeypatch, tmp_path, arguments, se
     "arguments",
     [
         ["reconstruct", "folder"],
+        ["reconstruct", "folder", "--model", "heads64", "--out", "r", "--seed", "-1"],
+        ["reconstruct", "folder", "--model", "heads64", "--out", "r", "--group-size", "9" * 20],
+        ["train", "folder"],
+        ["train", "folder", "--out", "model", "--category", "heads", "--size", "0"],
+        ["train", "gan"],
         ["resume", "run", "--scheduler", "tcp://x:1", "--workers", "2"],
         ["nonsense"],
         ["synth", "heads", "--out", "x"],
@@ -116,6 +140,57 @@ def test_wrong_usage(command, arguments):
     code, _, err = command(*arguments)
     assert code == 2
     assert "Error" in err
+
+
+def test_options_come_from_the_settings(command):
+    """Sentence, default and range are those of the fields."""
+    code, out, _ = command("train", "gan", "--help")
+    text = " ".join(out.split())
+    assert code == 0
+    assert "Steps from one R1 penalty to the next. [default: 16; 1<=x<=1000000]" in text
+    assert "--mirror / --no-mirror Mirror half of the images themselves." in text
+    assert "[auto|float32|bfloat16]" in text
+
+
+def test_models_are_listed_and_described(command):
+    code, out, _ = command("model", "list")
+    assert code == 0
+    assert "heads64" in out
+    code, out, _ = command("model", "info", "heads64")
+    assert code == 0
+    for words in (
+        "heads64",
+        "forward",
+        "64 pixels",
+        "view and light, measured",
+        "joint.safetensors",
+    ):
+        assert words in out
+
+
+def test_settings_are_printed(command):
+    code, out, _ = command("settings", "optimization.decay")
+    assert code == 0
+    for words in ("optimization.decay", "0.0", "0 to 1"):
+        assert words in out
+    assert "optimization.batch" not in out
+    assert "optimization.batch" in command("settings")[1]
+
+
+def test_a_run_of_a_model(command, tmp_path):
+    """The model brings everything."""
+    images = tiny.write_images(tmp_path / "images", 1)
+    options = ["--out", tmp_path / "run", "--seed", "3", "--group-size", "6", "--workers", "1"]
+    code, out, err = command("reconstruct", images, "--model", "heads64", *options)
+    assert (code, err) == (0, "")
+    record = open_run(tmp_path / "run").record
+    config = record.config
+    assert (config.category, config.recipe, config.model) == ("heads", "forward", "heads64")
+    assert (config.seed, config.group_size, config.networks.width) == (3, 6, 24)
+    assert config.view_prior.std[1] == 0.2302
+    assert record.gan.path == "heads64/gan.safetensors"
+    assert record.networks is not None
+    assert record.networks.path == "heads64/networks.safetensors"
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
@@ -140,8 +215,17 @@ def test_a_run_from_networks_and_priors(command, monkeypatch, tmp_path):
     networks.write_bytes(networks_bytes(pretrained))
     priors.write_text("view_prior: {mean: [0.1, 0, 0, 0, 0, 0]}")
     monkeypatch.setattr("gan2shape.cli.runs._execute", lambda run, execution: None)
-    options = ["--gan", "heads64", "--preset", "heads64-forward", "--out", tmp_path / "run"]
-    options += ["--networks", networks, "--priors", priors, "--set", "view_prior.view_scale=2"]
+    options = ["--gan", "heads64", "--category", "heads", "--recipe", "forward"]
+    options += [
+        "--out",
+        tmp_path / "run",
+        "--networks",
+        networks,
+        "--priors",
+        priors,
+        "--set",
+        "view_prior.view_scale=2",
+    ]
     code, out, err = command("reconstruct", images, *options)
     assert (code, err) == (0, "")
     assert "1 images" in out
@@ -157,11 +241,13 @@ def test_a_run_stopped_by_ctrl_c_and_resumed(command, tmp_path):
     """As a terminal does it, the signal goes to the command and its workers alike."""
     images = tiny.write_images(tmp_path / "images", 4)
     cycles = [{"step1": 2, "step2": 2, "step3": 2}]
-    settings = tiny.settings(optimization__cycles=cycles).model_dump(mode="json")
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    settings = tiny.settings(optimization__cycles=cycles)
+    settings = settings.model_dump(mode="json", exclude=set(ORIGIN))
+    recipe = {"description": "tiny", "settings": settings}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     run = tmp_path / "run"
-    options = ["--gan", "heads64", "--preset", tmp_path / "tiny.yaml", "--workers", "1"]
-    options += ["--latents", tiny.write_latents(tmp_path, images)]
+    options = ["--gan", "heads64", "--category", "heads", "--recipe", tmp_path / "tiny.yaml"]
+    options += ["--workers", "1", "--latents", tiny.write_latents(tmp_path, images)]
     process = start("reconstruct", images, *options, "--out", run, "--shard-size", 2)
     try:
         wait_for(lambda: list(run.glob("checkpoints/*/state.ckpt")), process)

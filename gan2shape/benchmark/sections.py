@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gan2shape.benchmark.display import Display
 from gan2shape.benchmark.record import Bench
+from gan2shape.jobs.progress import Display
 from gan2shape.jobs.report.tables import Table, markdown
 
 

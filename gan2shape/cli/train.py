@@ -102,6 +102,7 @@ def whole(
     threads: int | None,
 ) -> None:
     """Make a model from images alone, or train one part of it."""
+    changes = budgets(settings)
     from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.training.model import ModelTraining, train_model
 
@@ -115,7 +116,7 @@ def whole(
         networks=networks,
         lpips=lpips,
         masks=masks,
-        budgets=budgets(settings),
+        budgets=changes,
         device=device,
         threads=threads,
         seed=seed,

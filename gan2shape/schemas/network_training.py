@@ -6,29 +6,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gan2shape.schemas.base import (
+from gan2shape.schemas.base import Images, first_problem
+from gan2shape.schemas.errors import ConfigError
+from gan2shape.schemas.settings import (
     Betas,
-    Images,
+    CameraConfig,
+    EllipsoidShape,
     Layers,
     LearningRate,
+    LightPriorConfig,
+    NetworkConfig,
     Positive,
     Precision,
     Renderer,
+    RunConfig,
     Seed,
     Settings,
     Share,
     ShiftSpread,
-    Weight,
-    first_problem,
-)
-from gan2shape.schemas.errors import ConfigError
-from gan2shape.schemas.settings import (
-    CameraConfig,
-    EllipsoidShape,
-    LightPriorConfig,
-    NetworkConfig,
-    RunConfig,
     ViewPriorConfig,
+    Weight,
 )
 
 
@@ -38,26 +35,26 @@ class _BaselineConfig(Settings):
     camera: CameraConfig = CameraConfig()
     networks: NetworkConfig = NetworkConfig()
     images: Images = Field(
-        default=500_000, description="Budget: training ends when so many images have been shown."
+        1_000_000, description="Budget: training ends when so many images have been shown."
     )
-    batch: Positive = Field(default=64, description="Images of one step.")
-    learning_rate: LearningRate = Field(default=1e-4, description="Adam's learning rate.")
+    batch: Positive = Field(64, description="Images of one step.")
+    learning_rate: LearningRate = Field(1e-4, description="Adam's learning rate.")
     decay: Share = Field(
-        default=0.0,
+        0.0,
         description="Share of the budget, at its end, over which the learning rate falls to zero.",
     )
-    betas: Betas = Field(default=(0.9, 0.999), description="Adam's beta 1 and beta 2.")
-    weight_decay: Weight = Field(default=5e-4, description="Adam's weight decay.")
-    mirror: bool = Field(default=True, description="Mirror half of the images, at random.")
+    betas: Betas = Field((0.9, 0.999), description="Adam's beta 1 and beta 2.")
+    weight_decay: Weight = Field(5e-4, description="Adam's weight decay.")
+    mirror: bool = Field(True, description="Mirror half of the images, at random.")
     precision: Precision = Field(
-        default="auto",
+        "auto",
         description="Arithmetic of the networks; auto takes bfloat16 where the hardware "
         "multiplies it natively.",
     )
     renderer: Renderer = Field(
-        default="auto", description="Renderer; auto takes pytorch3d on GPUs where it is installed."
+        "auto", description="Renderer; auto takes pytorch3d on GPUs where it is installed."
     )
-    seed: Seed = Field(default=0, description="Seed of all randomness.")
+    seed: Seed = Field(0, description="Seed of all randomness.")
 
 
 class SupervisedConfig(_BaselineConfig):
@@ -65,10 +62,10 @@ class SupervisedConfig(_BaselineConfig):
 
     method: Literal["supervised"] = "supervised"
     depth_weight: Weight = Field(
-        default=30.0, description="Weight of the mean absolute error of the depth, in scene units."
+        30.0, description="Weight of the mean absolute error of the depth, in scene units."
     )
     normal_weight: Weight = Field(
-        default=1.0,
+        1.0,
         description="Weight of the mean distance of unit normals, nearly their angle in radians.",
     )
 
@@ -77,8 +74,7 @@ class Unsup3dNetworkConfig(NetworkConfig):
     """Unsup3d's view moves the object along the optical axis too."""
 
     max_shift_z: ShiftSpread = Field(
-        default=0.1,
-        description="Largest shift along the optical axis that the view network can tell.",
+        0.1, description="Largest shift along the optical axis that the view network can tell."
     )
 
 
@@ -88,14 +84,14 @@ class Unsup3dConfig(_BaselineConfig):
     method: Literal["unsup3d"] = "unsup3d"
     networks: Unsup3dNetworkConfig = Unsup3dNetworkConfig()
     symmetric: bool = Field(
-        default=True, description="Reconstruct images from the mirrored depth and albedo too."
+        True, description="Reconstruct images from the mirrored depth and albedo too."
     )
     flip_weight: Weight = Field(
-        default=0.5, description="Weight of the losses of the mirrored reconstruction."
+        0.5, description="Weight of the losses of the mirrored reconstruction."
     )
-    perceptual_weight: Weight = Field(default=1.0, description="Weight of the perceptual loss.")
+    perceptual_weight: Weight = Field(1.0, description="Weight of the perceptual loss.")
     warm_up: int = Field(
-        default=8_000,
+        8_000,
         ge=0,
         le=1_000_000_000,
         description="Images for which depth learns an ellipsoid and views learn nothing; 0 in the "
@@ -103,15 +99,15 @@ class Unsup3dConfig(_BaselineConfig):
     )
     ellipsoid: EllipsoidShape = EllipsoidShape()
     relief_weight: Weight = Field(
-        default=100.0,
+        100.0,
         description="Weight on the squared error of a batch's mean relief, as a share of the "
         "ellipsoid's; 0 in the paper.",
     )
     background_threshold: Share = Field(
-        default=0.06, description="Brightness below which a pixel counts as background."
+        0.06, description="Brightness below which a pixel counts as background."
     )
     depth_rate: float = Field(
-        default=0.25,
+        0.25,
         gt=0,
         le=100,
         description="Learning rate of the depth after the warm-up, as a share of the others'; 1 in "
@@ -124,24 +120,23 @@ class FinetuneConfig(_BaselineConfig):
 
     method: Literal["finetune"] = "finetune"
     images: Images = Field(
-        default=48_000, description="Budget: training ends when so many images have been shown."
+        48_000, description="Budget: training ends when so many images have been shown."
     )
-    batch: Positive = Field(default=16, description="Images of one step.")
-    learning_rate: LearningRate = Field(default=3e-4, description="Adam's learning rate.")
+    batch: Positive = Field(16, description="Images of one step.")
+    learning_rate: LearningRate = Field(3e-4, description="Adam's learning rate.")
     decay: Share = Field(
-        default=0.8,
+        0.8,
         description="Share of the budget, at its end, over which the learning rate falls to zero.",
     )
     mask: Literal["background", "none"] = Field(
-        default="none",
-        description="Compare objects found before a plain background, or whole images.",
+        "none", description="Compare objects found before a plain background, or whole images."
     )
     background_threshold: Share = 0.06
     view_prior: ViewPriorConfig = ViewPriorConfig()
     light_prior: LightPriorConfig = LightPriorConfig()
     symmetric: bool = True
     perceptual_weight: Weight = 0.5
-    perceptual_share: float = Field(default=1.0, gt=0, le=1)
+    perceptual_share: float = Field(1.0, gt=0, le=1)
     gradient_limit: Weight = 5.0
     feature_blocks: Layers = 4
     depth_smoothness: Weight = 0.01
@@ -152,6 +147,11 @@ class FinetuneConfig(_BaselineConfig):
 
 AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
 BaselineConfig = Annotated[AnyBaseline, Field(discriminator="method")]
+_CONFIGS: dict[str, type[AnyBaseline]] = {
+    "supervised": SupervisedConfig,
+    "unsup3d": Unsup3dConfig,
+    "finetune": FinetuneConfig,
+}
 _CONFIGS: dict[str, type[AnyBaseline]] = {
     "supervised": SupervisedConfig,
     "unsup3d": Unsup3dConfig,
