@@ -181,7 +181,7 @@ def test_a_run_of_a_model(command, tmp_path):
     """The model brings everything."""
     images = tiny.write_images(tmp_path / "images", 1)
     options = ["--out", tmp_path / "run", "--seed", "3", "--group-size", "6", "--workers", "1"]
-    code, out, err = command("reconstruct", images, "--model", "heads64", *options)
+    code, _, err = command("reconstruct", images, "--model", "heads64", *options)
     assert (code, err) == (0, "")
     record = open_run(tmp_path / "run").record
     config = record.config
@@ -206,26 +206,16 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def test_a_run_from_networks_and_priors(command, monkeypatch, tmp_path):
-    """The run is made, and not computed: others tell how that goes."""
+def test_a_run_from_networks_and_priors(command, tmp_path):
     images = tiny.write_images(tmp_path / "images", 1)
     gan = load_gan("heads64")
     networks, priors = tmp_path / "networks.safetensors", tmp_path / "priors.yaml"
     pretrained = tiny_networks(gan.sha256, gan.generator.style_dim, gan.generator.size)
     networks.write_bytes(networks_bytes(pretrained))
     priors.write_text("view_prior: {mean: [0.1, 0, 0, 0, 0, 0]}")
-    monkeypatch.setattr("gan2shape.cli.runs._execute", lambda run, execution: None)
-    options = ["--gan", "heads64", "--category", "heads", "--recipe", "forward"]
-    options += [
-        "--out",
-        tmp_path / "run",
-        "--networks",
-        networks,
-        "--priors",
-        priors,
-        "--set",
-        "view_prior.view_scale=2",
-    ]
+    options = ["--gan", "heads64", "--category", "heads", "--recipe", "forward", "--workers", "1"]
+    options += ["--out", tmp_path / "run", "--networks", networks, "--priors", priors]
+    options += ["--set", "view_prior.view_scale=2"]
     code, out, err = command("reconstruct", images, *options)
     assert (code, err) == (0, "")
     assert "1 images" in out
