@@ -182,7 +182,7 @@ def test_a_run_of_a_model(command, monkeypatch, tmp_path):
     images = standin.write_images(tmp_path / "images", 1)
     monkeypatch.setattr("gan2shape.cli.runs._execute", lambda run, execution: None)
     options = ["--out", tmp_path / "run", "--seed", "3", "--group-size", "6"]
-    code, out, err = command("reconstruct", images, "--model", "heads64", *options)
+    code, _, err = command("reconstruct", images, "--model", "heads64", *options)
     assert (code, err) == (0, "")
     record = open_run(tmp_path / "run").record
     config = record.config
