@@ -32,10 +32,7 @@ demo: $(RUNTIME)
 
 # Each command goes on where it was; the stamps say which are finished.
 assets: $(ASSETS_OUT)/.networks
-	cp $(ASSETS_OUT)/heads64.safetensors $(ASSETS)/gan.safetensors
-	cp $(ASSETS_OUT)/joint/networks.safetensors $(ASSETS)/joint.safetensors
-	cp $(ASSETS_OUT)/networks/networks.safetensors $(ASSETS)/networks.safetensors
-	@echo "Now write the digests, and the priors of $(ASSETS_OUT)/priors/priors.yaml, into $(ASSETS)/model.yaml."
+	$(BIN)/python tools/assets.py $(ASSETS_OUT) $(ASSETS)
 
 $(ASSETS_OUT)/.train: | $(DEV)
 	$(BIN)/gan2shape synth heads --out $(ASSETS_OUT)/train --count 16000 --split train
