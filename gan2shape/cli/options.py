@@ -148,7 +148,7 @@ def setting(example: str, what: str = "one setting") -> Any:
     )
 
 
-IMAGES = click.argument("images", metavar="IMAGES")
+IMAGES = click.argument("source", metavar="IMAGES")
 MODEL = click.option(
     "--model",
     metavar="MODEL",

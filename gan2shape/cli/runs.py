@@ -83,7 +83,7 @@ SHARD = 16
     default="the recipe's",
 )
 def reconstruct(
-    images: str,
+    source: str,
     out: Path,
     model: str | None,
     recipe: str | None,
@@ -137,7 +137,7 @@ def reconstruct(
         overrides=overrides,
     )
     request = Request(
-        source=images,
+        source=source,
         gan=chosen.gan,
         out=out,
         config=chosen.config,

@@ -87,7 +87,7 @@ class WholeOrPart(click.Group):
 @DEVICE
 @THREADS
 def whole(
-    images: str,
+    source: str,
     category: str,
     out: Path,
     size: int | None,
@@ -106,7 +106,7 @@ def whole(
     from gan2shape.jobs.training.model import ModelTraining, train_model
 
     request = ModelTraining(
-        images=images,
+        images=source,
         out=out,
         category=category,
         size=size,

@@ -104,7 +104,7 @@ _EVERY = [
 @setting("augment.rotation_degrees=0")
 @fields_of("gan2shape.schemas.gan_training.GanTrainingConfig")
 def gan(
-    images: str,
+    source: str,
     out: Path,
     init: str | None,
     device: str,
@@ -136,7 +136,7 @@ def gan(
 
     changes = nested(overrides_of(settings)) | fields
     request = GanTraining(
-        images,
+        source,
         out,
         training_config(architecture(changes, init)),
         init=init,
@@ -171,7 +171,7 @@ def gan(
 @THREADS
 @fields_of(_RUN, "mask", "precision", "seed", default="the recipe's")
 def priors(
-    images: str,
+    source: str,
     gan: str | None,
     category: str | None,
     recipe: str,
@@ -203,7 +203,7 @@ def priors(
     overrides = run_overrides(settings, fields, masks)
     chosen = choose(gan=gan, category=category, recipe=recipe, overrides=overrides)
     request = PriorsEstimation(
-        TrainingImages(images, masks, latents, limit),
+        TrainingImages(source, masks, latents, limit),
         gan=chosen.gan,
         out=out,
         config=chosen.config,
@@ -245,7 +245,7 @@ def priors(
 )
 @fields_of(_RUN, "mask", "precision", "seed", default="the recipe's")
 def networks(
-    images: str,
+    source: str,
     model: str | None,
     gan: str | None,
     category: str | None,
@@ -291,7 +291,7 @@ def networks(
         overrides=run_overrides(settings, fields, masks),
     )
     request = JointTraining(
-        TrainingImages(images, masks, latents, limit),
+        TrainingImages(source, masks, latents, limit),
         gan=chosen.gan,
         out=out,
         config=chosen.config,
@@ -332,7 +332,7 @@ def networks(
     *("images", "batch", "learning_rate", "decay", "mirror", "precision", "seed"),
 )
 def finetune(
-    images: str,
+    source: str,
     model: str | None,
     networks: str | None,
     category: str | None,
@@ -372,7 +372,7 @@ def finetune(
         needs_gan=False,
     )
     weights: dict[str, Any] = {"networks": chosen.networks, "gan": chosen.gan or None}
-    _train(images, finetune_settings(chosen.config) | fields, **weights, **options)
+    _train(source, finetune_settings(chosen.config) | fields, **weights, **options)
 
 
 @click.command(cls=FieldsCommand)
@@ -382,7 +382,7 @@ def finetune(
 @with_options(*_EVERY)
 @fields_of(f"{_TRAINING}.SupervisedConfig")
 def supervised(
-    images: str, settings: tuple[str, ...], fields: dict[str, Any], **options: Any
+    source: str, settings: tuple[str, ...], fields: dict[str, Any], **options: Any
 ) -> None:
     """Teach the depth network with true depth.
 
@@ -397,7 +397,7 @@ def supervised(
       gan2shape reconstruct test/ --model heads64 --networks supervised/networks.safetensors \\
           --out run
     """
-    _train(images, _changes("supervised", settings, fields), **options)
+    _train(source, _changes("supervised", settings, fields), **options)
 
 
 @click.command(cls=FieldsCommand)
@@ -410,7 +410,7 @@ def supervised(
 )
 @with_options(*_EVERY)
 @fields_of(f"{_TRAINING}.Unsup3dConfig")
-def unsup3d(images: str, settings: tuple[str, ...], fields: dict[str, Any], **options: Any) -> None:
+def unsup3d(source: str, settings: tuple[str, ...], fields: dict[str, Any], **options: Any) -> None:
     """Train Unsup3d (Wu et al., CVPR 2020) on images alone.
 
     Give the same command again to go on after an interruption, with a larger --images to go on
@@ -424,7 +424,7 @@ def unsup3d(images: str, settings: tuple[str, ...], fields: dict[str, Any], **op
           --warm-up 2000 --decay 0.6 --images 80000 --precision float32 \\
           --set networks.width=16 --set ellipsoid.near=0.944 --set ellipsoid.extent=1.1 --out quick
     """
-    _train(images, _changes("unsup3d", settings, fields), **options)
+    _train(source, _changes("unsup3d", settings, fields), **options)
 
 
 def _changes(method: str, settings: tuple[str, ...], fields: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=10_000)]
 Factor = Annotated[float, Field(gt=0, le=100)]
-LearningRate = Annotated[float, Field(gt=0, le=1)]
+LearningRate = Annotated[float, Field(gt=0, le=100_000)]
 Angle = Annotated[float, Field(ge=-math.pi, le=math.pi)]
 AngleSpread = Annotated[float, Field(ge=0, le=math.pi)]
 Shift = Annotated[float, Field(ge=-1, le=1)]
@@ -49,19 +49,27 @@ def first_problem(error: ValidationError, model: type[BaseModel], below: int = 0
 
     `model` is what was validated; it tells the known key that is nearest to an unknown one.
     """
-    first = error.errors()[0]
+    first = main_error(error)
     keys = first["loc"][below:]
     where = ".".join(str(key) for key in keys)
     why = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if first["type"] == "extra_forbidden":
         known = _model_at(model, keys[:-1]).model_fields
         why = f"unknown setting{nearest(str(keys[-1]), known)}"
+    elif first["type"] == "missing":
+        why = "is missing"
     elif isinstance(first["input"], dict) and first["type"].endswith("_type"):
         whole = "a list, given as a whole," if first["type"] == "tuple_type" else "a single value,"
         why = f"is {whole} as in {where}=VALUE"
     if not where:
         return why
-    return f"{where} {why}" if why.startswith(("must be", "is a ")) else f"{where}: {why}"
+    return f"{where} {why}" if why.startswith(("must be", "is ")) else f"{where}: {why}"
+
+
+def main_error(error: ValidationError) -> Any:
+    """The error to tell: an unknown key, which may be why another one is missing, or the first."""
+    errors = error.errors()
+    return next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
 
 
 def _model_at(model: type[BaseModel], keys: tuple[str | int, ...]) -> type[BaseModel]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from gan2shape.schemas.base import Settings, first_problem
+from gan2shape.schemas.base import Settings, first_problem, main_error
 from gan2shape.schemas.errors import ConfigError, nearest
 from gan2shape.schemas.model import ModelFile
 from gan2shape.schemas.packaged import MODEL_FILE, asset_names, asset_path
@@ -119,7 +119,8 @@ def load_settings(
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        source = _source(layers, error.errors()[0]["loc"])
+        main = main_error(error)
+        source = _source(layers, main["loc"][: -1 if main["type"] == "missing" else None])
         raise ConfigError(f"{source}: {first_problem(error, RunConfig)}.") from error
 
 

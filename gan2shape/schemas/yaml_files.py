@@ -21,14 +21,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a YAML file.")
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ConfigError(f"{path} is too large for a file of settings (over a megabyte).")
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes() if path.stat().st_size <= LARGEST_BYTES else None
+        text = None if content is None else content.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a text file; name a YAML file in UTF-8.") from error
     except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
         reason = getattr(error, "strerror", None) or "it has no valid name"
         raise ConfigError(f"{str(path)!r} cannot be read: {reason}.") from error
+    if text is None:
+        raise ConfigError(f"{path} is too large for a file of settings (over a megabyte).")
     return mapping(text, str(path))
 
 

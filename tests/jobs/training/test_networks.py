@@ -213,7 +213,7 @@ def test_what_cannot_be_trained_on_is_said(heads: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "record.yaml").write_text("settings: 3")
     with pytest.raises(UserError, match="is damaged"):
         run(request(heads, tmp_path / "out"))
-    with pytest.raises(ConfigError, match=r"Training: decay: .*less than or equal to 1"):
+    with pytest.raises(ConfigError, match=r"Training: decay must be less than or equal to 1"):
         baseline_config({"method": "unsup3d", "decay": 2})
     with pytest.raises(ConfigError, match="Training: symmetric: unknown setting"):
         baseline_config({"method": "supervised", "symmetric": True})
@@ -222,7 +222,7 @@ def test_what_cannot_be_trained_on_is_said(heads: Path, tmp_path: Path) -> None:
 def test_a_training_that_diverges_ends_with_a_sentence(heads: Path, tmp_path: Path) -> None:
     path, _ = run(request(heads, tmp_path / "out", settings={"images": 4}))
     before = path.read_bytes()
-    wild = {"learning_rate": 1e30, "images": 400}
+    wild = {"learning_rate": 1e5, "images": 400}
     for log_images in (4, 10**6):  # seen in the figures, or only when there is something to save
         every = Intervals(8, log_images, 0.0)
         with pytest.raises(DivergedError, match=r"diverged before .* Give a lower"):
