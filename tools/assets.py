@@ -1,4 +1,4 @@
-"""assets.py MADE MODEL: put the files that `make assets` trained in MADE into the packaged MODEL."""
+"""assets.py MADE MODEL: put what `make assets` trained in MADE into the packaged MODEL."""
 
 from __future__ import annotations
 
