@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -60,6 +62,32 @@ def test_help_tells_of_every_option_and_has_examples(command, words):
     assert [option.name for option in options if not option.help] == []
     if not isinstance(found, click.Group):
         assert "Example" in out
+
+
+def examples() -> Iterator[str]:
+    """The command lines in the help of every command."""
+    for words in commands():
+        found = cli
+        for word in words:
+            found = found.commands[word]
+        lines = re.sub(r"\\\n\s+", "", found.help or "").splitlines()
+        yield from (line.strip() for line in lines if line.strip().startswith("gan2shape "))
+
+
+@pytest.mark.parametrize("line", sorted(set(examples())))
+def test_examples_are_commands(line, monkeypatch, tmp_path):
+    """Each is parsed, and not run."""
+    for file in ("vgg.pth", "inception-2015-12-05.pt"):
+        (tmp_path / file).touch()
+    monkeypatch.chdir(tmp_path)
+    _, *words = shlex.split(line)
+    context, found = click.Context(cli), cli
+    while isinstance(found, click.Group) and words[0] in found.commands:
+        name, *words = words
+        found = found.commands[name]
+        context = click.Context(found, context, name)
+    found = getattr(found, "whole", found)
+    found.make_context(found.name, words, parent=context).close()
 
 
 def test_version(command):

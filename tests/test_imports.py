@@ -300,7 +300,7 @@ HEAVY = {"torch", "numba", "dask", "pyarrow", "scipy", "pandas", "zarr", "plotly
 @pytest.mark.parametrize(
     ("command", "text", "heavy"),
     # Options come from the settings, which Pydantic checks: only commands that have some load it.
-    [([], "reconstruct", {*HEAVY, "pydantic"}), (["reconstruct"], "--gan", HEAVY)],
+    [([], "reconstruct", {*HEAVY, "pydantic", "yaml", "rich"}), (["reconstruct"], "--gan", HEAVY)],
 )
 def test_help_loads_nothing_heavy(command, text, heavy):
     code = (
