@@ -1,6 +1,7 @@
 # Every target does all of its own set-up, in $(VENV), pinned by constraints.txt.
 #   make demo    the main job on the shipped heads, ending with the report's path
-#   make test    the tests            make lint    format, lint and type checks
+#   make test    the quick tests      make lint    format, lint and type checks
+#   make test-all  all tests: browsers and whatever else takes long too
 #   make assets  remakes the packaged GAN, priors and networks from nothing, into $(ASSETS_OUT):
 #                some hours on two cores; resumable, each part is skipped once it is done
 # Another interpreter: make PYTHON=/path/to/python3.12 demo
@@ -20,10 +21,10 @@ INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo assets test test-pytorch3d lint format install clean
+.PHONY: help demo assets test test-all test-pytorch3d lint format install clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,6p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
 
 demo: $(RUNTIME)
 	@rm -rf $(DEMO_OUT)
@@ -77,8 +78,14 @@ $(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.finetuned $(ASSETS_OUT)/.unsup3d
 		--images 24000 --out $(ASSETS_OUT)/networks
 	@touch $@
 
+# A process for each core, each with one thread.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
 test: $(DEV)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TEST) -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(DEV)
+	$(TEST) $(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .
