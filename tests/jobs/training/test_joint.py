@@ -230,9 +230,10 @@ def test_the_command(
 
 def test_stopping_the_command(tmp_path: Path) -> None:
     options = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
-    argv = ["pretrain", str(HEADS), "--gan", "heads64", "--preset", "heads64-scratch"]
-    argv += ["--limit", "2", "--threads", "1", *options, "--out", str(tmp_path / "b")]
-    argv += ["--set=ellipsoid.iterations=1000000"]
+    argv = ["train", "networks", str(HEADS), "--gan", "heads64", "--category", "heads"]
+    argv += ["--recipe", "scratch", "--limit", "2", "--threads", "1", *options]
+    argv += ["--out", str(tmp_path / "b")]
+    argv += ["--set=inversion.iterations=100000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gan2shape", *argv],
         stdout=subprocess.PIPE,
@@ -240,7 +241,7 @@ def test_stopping_the_command(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
-    while "ellipsoid: " not in process.stdout.readline():
+    while "inversion: " not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
