@@ -233,7 +233,9 @@ def test_stopping_the_command(tmp_path: Path) -> None:
     argv = ["train", "networks", str(HEADS), "--gan", "heads64", "--category", "heads"]
     argv += ["--recipe", "scratch", "--limit", "2", "--threads", "1", *options]
     argv += ["--out", str(tmp_path / "b")]
-    argv += ["--set=inversion.iterations=100000"]
+    names = [file.stem for file in sorted((HEADS / "image").iterdir())][:2]
+    torch.save({name: torch.zeros(256) for name in names}, tmp_path / "latents.pt")
+    argv += ["--latents", str(tmp_path / "latents.pt"), "--set=ellipsoid.iterations=1000000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gan2shape", *argv],
         stdout=subprocess.PIPE,
@@ -241,7 +243,7 @@ def test_stopping_the_command(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
-    while "inversion: " not in process.stdout.readline():
+    while "ellipsoid: " not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
