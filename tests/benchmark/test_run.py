@@ -284,7 +284,7 @@ def test_the_commands(
         (["report", new], "is no benchmark"),
         (["heads", "--out", new, "--rows", "0-3"], "write numbers from 1 to 10"),
         (["heads", "--out", new, "--gan", "x.pt"], "x.pt"),
-        (["heads", "--out", new, "--priors", "x.yaml"], "The priors 'x.yaml'"),
+        (["heads", "--out", new, "--priors", "x.yaml"], "no priors 'x.yaml'"),
         (["heads", "--out", new, "--count", "200000"], "holds 100000 heads"),
         (["heads", "--out", copied, "--split", "val"], "benchmark with other heads"),
     ]

@@ -230,9 +230,12 @@ def test_the_command(
 
 def test_stopping_the_command(tmp_path: Path) -> None:
     options = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
-    argv = ["pretrain", str(HEADS), "--gan", "heads64", "--preset", "heads64-scratch"]
-    argv += ["--limit", "2", "--threads", "1", *options, "--out", str(tmp_path / "b")]
-    argv += ["--set=ellipsoid.iterations=1000000"]
+    argv = ["train", "networks", str(HEADS), "--gan", "heads64", "--category", "heads"]
+    argv += ["--recipe", "scratch", "--limit", "2", "--threads", "1", *options]
+    argv += ["--out", str(tmp_path / "b")]
+    names = [file.stem for file in sorted((HEADS / "image").iterdir())][:2]
+    torch.save({name: torch.zeros(256) for name in names}, tmp_path / "latents.pt")
+    argv += ["--latents", str(tmp_path / "latents.pt"), "--set=ellipsoid.iterations=1000000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gan2shape", *argv],
         stdout=subprocess.PIPE,
