@@ -5,7 +5,7 @@
 #                some hours on two cores; resumable, each part is skipped once it is done
 # Another interpreter: make PYTHON=/path/to/python3.12 demo
 
-PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
+PYTHON ?= python3 python3.13 python3.12 python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= runs/demo
