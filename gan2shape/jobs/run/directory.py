@@ -27,13 +27,13 @@ from gan2shape.schemas.results import ArraySpec, array_specs
 
 RECORD = "run.yaml"
 MANIFEST = "manifest/segment-0.parquet"
-LATENTS = "manifest/segment-0-latents.npy"
+LATENTS = "latents/segment-0.npy"
 METRICS = "metrics"
 CHECKPOINTS = "checkpoints"
 LOCK = "lock"
 UNFINISHED = ".unfinished"
 """Stands in a directory that is being made a run, and is all that lets one be made over again."""
-_ENTRIES = {"manifest", ARRAYS, METRICS, COMMITS, CHECKPOINTS, UNFINISHED}
+_ENTRIES = {"manifest", "latents", ARRAYS, METRICS, COMMITS, CHECKPOINTS, UNFINISHED}
 
 
 class DamageError(RunError):

@@ -175,9 +175,9 @@ def test_latents_in_one_file_are_rows_of_all_images(tmp_path):
     again = make_run(tmp_path / "again", source=str(folder), latents=str(run.path))
     latents = store.read_latents(again, again.plan.shard(0))
     np.testing.assert_array_equal(latents, given)
-    file = again.path / "manifest" / "segment-0-latents.npy"
+    file = again.path / "latents" / "segment-0.npy"
     file.write_bytes(file.read_bytes()[:-4])
-    with pytest.raises(store.DamageError, match=r"latents\.npy has 2172 bytes in place of 2176"):
+    with pytest.raises(store.DamageError, match=r"segment-0\.npy has 2172 bytes in place of 2176"):
         store.open_run(again.path)
 
 
