@@ -78,7 +78,6 @@ def write_images(folder: Path, given: Given) -> Path:
 def make_run(path: Path, images: Path, given: Given) -> Path:
     """A run directory as `gan2shape reconstruct` leaves it, without the optimisation."""
     settings = {
-        "name": path.name,
         "camera.size": SIZE,
         "group_size": 1,
         "shard_size": 2,
@@ -86,6 +85,7 @@ def make_run(path: Path, images: Path, given: Given) -> Path:
         "view_prior.view_scale": 1.0,
     }
     config = load_settings("heads", "paper", overrides=settings)
+    config = config.model_copy(update={"recipe": path.name})
     found = scan(str(images))
     record = store.RunRecord(
         config=config,

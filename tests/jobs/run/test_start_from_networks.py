@@ -127,6 +127,6 @@ def test_without_projection_no_latents_are_looked_for(cycles: list[Any], tmp_pat
 
 def test_without_networks_something_must_be_fitted(tmp_path: Path) -> None:
     config = standin.tiny_config(**FORWARD)
-    with pytest.raises(UserError, match="nothing would be fitted; give pretrained networks"):
+    with pytest.raises(UserError, match="nothing would be fitted; give trained networks"):
         make_run(tmp_path, config=config, networks=None)
     assert not (tmp_path / "run").exists()
