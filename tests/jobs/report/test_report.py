@@ -88,6 +88,7 @@ def make_run(path: Path, images: Path, given: Given) -> Path:
         "view_prior.view_scale": 1.0,
     }
     config = load_settings("heads", "paper", overrides=settings)
+    config = config.model_copy(update={"recipe": path.name})
     found = scan(str(images))
     record = store.RunRecord(
         config=config,

@@ -99,6 +99,6 @@ def test_networks_that_do_not_fit_are_found_before_anything_is_made(
 
 
 def test_without_networks_something_must_be_fitted(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing would be fitted; give pretrained networks"):
+    with pytest.raises(UserError, match="nothing would be fitted; give trained networks"):
         make_run(tmp_path, config=tiny.forward())
     assert not (tmp_path / "run").exists()
