@@ -40,7 +40,7 @@ LAYERS["perceptual"] = LAYERS["networks"] | {"networks"}
 LAYERS["method"] = LAYERS["perceptual"] | {"perceptual"}
 LAYERS["extensions"] = LAYERS["method"] | {"method"}
 LAYERS["reconstruct"] = LAYERS["extensions"] | {"extensions"}
-LAYERS["evaluation"] = LAYERS["perceptual"] | {"perceptual"}
+LAYERS["evaluation"] = LAYERS["method"] | {"method"}
 LAYERS["synthetic"] = BASE | {"scene"}
 LAYERS["training"] = LAYERS["reconstruct"] | {"reconstruct", "evaluation", "synthetic"}
 """What each part of pipeline may import of the others. `training` sees all; `evaluation` and

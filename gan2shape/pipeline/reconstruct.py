@@ -1,8 +1,8 @@
 """A group of images from start to shapes: the method, plus the extensions that are switched on.
 
-Every extension has a setting. This module alone reads these settings, and hands the extensions to
-the method: as functions of its `Variant`, as terms of step 3's loss, as weights of pixels, and as
-steps between its steps.
+Every extension has a setting that switches it on. This module hands those that are on to the
+method: as functions of its `Variant`, as terms of step 3's loss, as weights of pixels, and as steps
+between its steps.
 """
 
 from __future__ import annotations

@@ -13,16 +13,20 @@ import torch
 from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.extensions.background_weight import sample_masks
 from gan2shape.pipeline.extensions.view_iterations import fit_views
-from gan2shape.pipeline.method.estimate import Estimate
+from gan2shape.pipeline.method.estimate import Estimate, render
 from gan2shape.pipeline.method.group import ProjectedSamples, new_group
-from gan2shape.pipeline.method.steps import collect_samples, fit_albedo
+from gan2shape.pipeline.method.losses import Fit, reconstruction_loss
+from gan2shape.pipeline.method.steps import collect_samples, fit_albedo, fit_shape
+from gan2shape.pipeline.method.variant import PAPER, Variant, both_sides
 from gan2shape.pipeline.networks.trained import parameters_of
 from gan2shape.pipeline.perceptual.losses import masked_l1
 from gan2shape.pipeline.reconstruct import (
     Shapes,
     Targets,
     iterations_total,
+    make_schedule,
     reconstruct,
+    shape_terms,
     variant_of,
 )
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
@@ -161,6 +165,93 @@ def test_every_variant_runs_and_differs(
     assert shapes.failures == [None, None]
     assert shapes.depth.isfinite().all()
     assert not _equal(shapes, plain)
+
+
+PAPER_ONLY = {"symmetry_sides": "both", "gradient_limit": 0.0}
+"""Settings of extensions that are on by default, switched off."""
+
+
+def _composed(options: dict[str, Any]) -> tuple[Variant, list[Any], list[str]]:
+    """The method's variant, the terms of step 3's loss, and the steps, by these options."""
+    config = _config(optimization=PAPER_ONLY | options)
+    schedule = [step.key for step in make_schedule(config)]
+    return variant_of(config), list(shape_terms(config.optimization, True)), schedule
+
+
+def test_the_paper_alone_is_composed_of_no_extension() -> None:
+    variant, terms, schedule = _composed({})
+    assert variant == PAPER
+    assert variant.sides is both_sides
+    assert not terms
+    assert schedule == ["prior", "step1", "step2", "step3", "step1", "step2", "step3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"symmetry_sides": "random"}, "sides"),
+        ({"perceptual_share": 0.5}, "distances"),
+        ({"decay": 0.5}, "learning_rate"),
+        ({"gradient_limit": 5.0}, "depth"),
+        ({"pseudo_albedo": "input"}, "pseudo_shapes"),
+    ],
+)
+def test_one_setting_puts_one_extension_in_the_place_of_one_function(
+    options: dict[str, Any], part: str
+) -> None:
+    variant, terms, schedule = _composed(options)
+    assert (terms, schedule) == _composed({})[1:]
+    changed = [name for name, value in vars(PAPER).items() if getattr(variant, name) != value]
+    assert changed == [part]
+
+
+def test_terms_and_steps_are_added_by_their_settings() -> None:
+    variant, terms, schedule = _composed({"view_weight": 0.3, "colour_evenness": 2.0})
+    assert (variant, schedule) == (PAPER, _composed({})[2])
+    assert [weight for weight, _ in terms] == [0.3, 1.0]
+    config = _config(optimization={"colour_symmetry": 1.0})
+    assert len(shape_terms(config.optimization, True)) == 1
+    assert not shape_terms(config.optimization, False)
+    cycle = {"step1": 1, "step2": 1, "view_iterations": 1, "step3": 1, "single_image_passes": 1}
+    schedule = _composed({"cycles": [cycle]})[2]
+    assert schedule == ["prior", "step1", "step2", "views", "step3", "inputs"]
+
+
+def test_step_3_adds_the_terms_that_it_is_handed(gan: Gan, targets: Targets) -> None:
+    losses: list[torch.Tensor] = []
+    fits: list[Fit] = []
+
+    def one(fit: Fit) -> torch.Tensor:
+        fits.append(fit)
+        return torch.ones(len(fit.index))
+
+    for terms in ([], [(3.0, one)]):
+        group = new_group(targets, gan, _config(optimization=PAPER_ONLY))
+        collect_samples(group)
+        fit_shape(group, losses.append, iterations=1, symmetric=False, terms=terms)
+    assert float(losses[1] - losses[0]) == pytest.approx(3.0, abs=1e-5)
+    (fit,) = fits
+    assert fit.views.shape == (2, 3, 6)
+    assert torch.equal(fit.views[:, 0], fit.view)
+    assert fit.turns.shape == (2, 2, 6)
+    assert fit.light.shape == (2, 4)
+
+
+def test_symmetry_compares_both_sides_inside_both(gan: Gan, targets: Targets) -> None:
+    group = new_group(targets, gan, _config())
+    found = Estimate(group)
+    view = torch.zeros(2, 6)
+    view[:, 1] = 0.4
+    masks = torch.ones(2, 64, 64)
+    sides = [found.shapes, found.shapes.mirrored()]
+    for side in sides:
+        masks = masks * render(group, side, view, found.light).mask
+    place = (view, found.light, targets.images)
+    with torch.no_grad():
+        alone = [reconstruction_loss(group, side, *place, masks, False) for side in sides]
+        both = reconstruction_loss(group, found.shapes, *place, torch.ones(2, 64, 64), True)
+    assert masks.mean() < 1
+    torch.testing.assert_close(both, alone[0] + alone[1])
 
 
 def test_a_given_perceptual_loss_takes_the_place_of_the_features(

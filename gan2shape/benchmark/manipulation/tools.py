@@ -23,7 +23,7 @@ from gan2shape.jobs.weights.files import file_digest
 from gan2shape.jobs.weights.lpips_file import load_lpips
 from gan2shape.jobs.weights.networks_file import load_networks
 from gan2shape.jobs.weights.stylegan2_file import load_gan
-from gan2shape.pipeline.method.projection import Projector
+from gan2shape.pipeline.evaluation.projector import Projector
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.networks.trained import NetworksError, check_gan
 from gan2shape.pipeline.perceptual.inversion import invert

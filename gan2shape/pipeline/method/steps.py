@@ -150,6 +150,7 @@ def fit_shape(
 
     Minimises the mean of loss(I_i, Pi(Lambda(D(I), A(I), L(I_i)), D(I), V(I_i))) over the input
     I = I_0 and its samples I_i, plus weight * smoothness of depth and of shading, over D, A, V, L.
+    (In the published code the input counts as much as all of its samples together.)
 
     Args:
         terms: what is added to the loss besides.
