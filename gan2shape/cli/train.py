@@ -35,7 +35,7 @@ class WholeOrPart(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, *ctx.help_option_names}:
             ctx.meta["whole"] = True
-            ctx.args, ctx._protected_args = args, []
+            ctx.args = args
             return args
         return super().parse_args(ctx, args)
 
