@@ -6,26 +6,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gan2shape.schemas.base import Images, first_problem
-from gan2shape.schemas.errors import ConfigError
-from gan2shape.schemas.settings import (
+from gan2shape.schemas.base import (
     Betas,
-    CameraConfig,
-    EllipsoidShape,
+    Images,
     Layers,
     LearningRate,
-    LightPriorConfig,
-    NetworkConfig,
     Positive,
     Precision,
     Renderer,
-    RunConfig,
     Seed,
     Settings,
     Share,
     ShiftSpread,
-    ViewPriorConfig,
     Weight,
+    first_problem,
+)
+from gan2shape.schemas.errors import ConfigError
+from gan2shape.schemas.settings import (
+    CameraConfig,
+    EllipsoidShape,
+    LightPriorConfig,
+    NetworkConfig,
+    RunConfig,
+    ViewPriorConfig,
 )
 
 
@@ -35,26 +38,26 @@ class _BaselineConfig(Settings):
     camera: CameraConfig = CameraConfig()
     networks: NetworkConfig = NetworkConfig()
     images: Images = Field(
-        1_000_000, description="Budget: training ends when so many images have been shown."
+        default=500_000, description="Budget: training ends when so many images have been shown."
     )
-    batch: Positive = Field(64, description="Images of one step.")
-    learning_rate: LearningRate = Field(1e-4, description="Adam's learning rate.")
+    batch: Positive = Field(default=64, description="Images of one step.")
+    learning_rate: LearningRate = Field(default=1e-4, description="Adam's learning rate.")
     decay: Share = Field(
-        0.0,
+        default=0.0,
         description="Share of the budget, at its end, over which the learning rate falls to zero.",
     )
-    betas: Betas = Field((0.9, 0.999), description="Adam's beta 1 and beta 2.")
-    weight_decay: Weight = Field(5e-4, description="Adam's weight decay.")
-    mirror: bool = Field(True, description="Mirror half of the images, at random.")
+    betas: Betas = Field(default=(0.9, 0.999), description="Adam's beta 1 and beta 2.")
+    weight_decay: Weight = Field(default=5e-4, description="Adam's weight decay.")
+    mirror: bool = Field(default=True, description="Mirror half of the images, at random.")
     precision: Precision = Field(
-        "auto",
+        default="auto",
         description="Arithmetic of the networks; auto takes bfloat16 where the hardware "
         "multiplies it natively.",
     )
     renderer: Renderer = Field(
-        "auto", description="Renderer; auto takes pytorch3d on GPUs where it is installed."
+        default="auto", description="Renderer; auto takes pytorch3d on GPUs where it is installed."
     )
-    seed: Seed = Field(0, description="Seed of all randomness.")
+    seed: Seed = Field(default=0, description="Seed of all randomness.")
 
 
 class SupervisedConfig(_BaselineConfig):
@@ -62,10 +65,10 @@ class SupervisedConfig(_BaselineConfig):
 
     method: Literal["supervised"] = "supervised"
     depth_weight: Weight = Field(
-        30.0, description="Weight of the mean absolute error of the depth, in scene units."
+        default=30.0, description="Weight of the mean absolute error of the depth, in scene units."
     )
     normal_weight: Weight = Field(
-        1.0,
+        default=1.0,
         description="Weight of the mean distance of unit normals, nearly their angle in radians.",
     )
 
@@ -74,7 +77,8 @@ class Unsup3dNetworkConfig(NetworkConfig):
     """Unsup3d's view moves the object along the optical axis too."""
 
     max_shift_z: ShiftSpread = Field(
-        0.1, description="Largest shift along the optical axis that the view network can tell."
+        default=0.1,
+        description="Largest shift along the optical axis that the view network can tell.",
     )
 
 
@@ -84,14 +88,14 @@ class Unsup3dConfig(_BaselineConfig):
     method: Literal["unsup3d"] = "unsup3d"
     networks: Unsup3dNetworkConfig = Unsup3dNetworkConfig()
     symmetric: bool = Field(
-        True, description="Reconstruct images from the mirrored depth and albedo too."
+        default=True, description="Reconstruct images from the mirrored depth and albedo too."
     )
     flip_weight: Weight = Field(
-        0.5, description="Weight of the losses of the mirrored reconstruction."
+        default=0.5, description="Weight of the losses of the mirrored reconstruction."
     )
-    perceptual_weight: Weight = Field(1.0, description="Weight of the perceptual loss.")
+    perceptual_weight: Weight = Field(default=1.0, description="Weight of the perceptual loss.")
     warm_up: int = Field(
-        8_000,
+        default=8_000,
         ge=0,
         le=1_000_000_000,
         description="Images for which depth learns an ellipsoid and views learn nothing; 0 in the "
@@ -99,15 +103,15 @@ class Unsup3dConfig(_BaselineConfig):
     )
     ellipsoid: EllipsoidShape = EllipsoidShape()
     relief_weight: Weight = Field(
-        100.0,
+        default=100.0,
         description="Weight on the squared error of a batch's mean relief, as a share of the "
         "ellipsoid's; 0 in the paper.",
     )
     background_threshold: Share = Field(
-        0.06, description="Brightness below which a pixel counts as background."
+        default=0.06, description="Brightness below which a pixel counts as background."
     )
     depth_rate: float = Field(
-        0.25,
+        default=0.25,
         gt=0,
         le=100,
         description="Learning rate of the depth after the warm-up, as a share of the others'; 1 in "
@@ -120,23 +124,24 @@ class FinetuneConfig(_BaselineConfig):
 
     method: Literal["finetune"] = "finetune"
     images: Images = Field(
-        48_000, description="Budget: training ends when so many images have been shown."
+        default=48_000, description="Budget: training ends when so many images have been shown."
     )
-    batch: Positive = Field(16, description="Images of one step.")
-    learning_rate: LearningRate = Field(3e-4, description="Adam's learning rate.")
+    batch: Positive = Field(default=16, description="Images of one step.")
+    learning_rate: LearningRate = Field(default=3e-4, description="Adam's learning rate.")
     decay: Share = Field(
-        0.8,
+        default=0.8,
         description="Share of the budget, at its end, over which the learning rate falls to zero.",
     )
     mask: Literal["background", "none"] = Field(
-        "none", description="Compare objects found before a plain background, or whole images."
+        default="none",
+        description="Compare objects found before a plain background, or whole images.",
     )
     background_threshold: Share = 0.06
     view_prior: ViewPriorConfig = ViewPriorConfig()
     light_prior: LightPriorConfig = LightPriorConfig()
     symmetric: bool = True
     perceptual_weight: Weight = 0.5
-    perceptual_share: float = Field(1.0, gt=0, le=1)
+    perceptual_share: float = Field(default=1.0, gt=0, le=1)
     gradient_limit: Weight = 5.0
     feature_blocks: Layers = 4
     depth_smoothness: Weight = 0.01
@@ -147,11 +152,6 @@ class FinetuneConfig(_BaselineConfig):
 
 AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
 BaselineConfig = Annotated[AnyBaseline, Field(discriminator="method")]
-_CONFIGS: dict[str, type[AnyBaseline]] = {
-    "supervised": SupervisedConfig,
-    "unsup3d": Unsup3dConfig,
-    "finetune": FinetuneConfig,
-}
 _CONFIGS: dict[str, type[AnyBaseline]] = {
     "supervised": SupervisedConfig,
     "unsup3d": Unsup3dConfig,

@@ -163,7 +163,7 @@ def prepare(request: Request, execution: Execution) -> tuple[store.Run, Scan]:
             "machine": platform.platform(),
         },
         versions=_versions(),
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     try:
         run = store.create_run(request.out, record, found.manifest(config.shard_size), latents)

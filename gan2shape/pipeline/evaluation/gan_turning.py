@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
-from gan2shape.pipeline.scene.camera import rotation_matrix
+from gan2shape.pipeline.scene.camera import PITCH, ROLL, YAW, rotation_matrix
 from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.stylegan2.directions import Direction, linear_direction
 from gan2shape.pipeline.stylegan2.generator import Generator
 
-PITCH, YAW, ROLL = 0, 1, 2
 LABELLED, MEASURED = 4000, 100
+"""Samples that the direction is fitted to, and samples that are turned along it."""
 LABELLED_SEED, MEASURED_SEED = 1_000_000, 1_000_001
 """Far from those that people draw."""
 BATCH = 32
+"""Samples that go through the networks at once."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,13 @@ from gan2shape.pipeline.perceptual.inversion import match_size
 from gan2shape.pipeline.seeds import batches
 
 SIZE = 64
+"""Pixels of the images that the network sees."""
 DIMENSIONS = 64
+"""Of the embedding."""
 WIDTHS = (32, 64, 128, 256)
+"""Channels after each halving of the size."""
 PART = 256
+"""Images that are embedded at once."""
 
 OnStep = Callable[[int, int], None]
 

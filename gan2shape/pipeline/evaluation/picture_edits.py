@@ -11,6 +11,7 @@ from gan2shape.pipeline.scene.render import warp
 from gan2shape.pipeline.stylegan2.generator import Generator
 
 BATCH = 32
+"""Pictures that the generator makes at once."""
 CARD_RADIUS = 0.06
 """In scene units: of the cylinder that turned pictures of validation heads best. A flat card does
 no better than not turning at all."""

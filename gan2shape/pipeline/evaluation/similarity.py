@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 WINDOW, SIGMA = 11, 1.5
+"""Pixels of SSIM's Gaussian window and its standard deviation, as published."""
 STABLE_MEAN, STABLE_SPREAD = 0.01**2, 0.03**2
 """Of the published formula, for values on [0, 1]."""
 

@@ -21,6 +21,7 @@ DEPTH_WEIGHT = 80.0
 """Weight of errors of depth in scene units, where those of normals in radians have 1: the object is
 about 0.1 deep, which makes both errors about as large."""
 TINY = 1e-8
+"""Least spread of depth in scene units that is divided by: a plane has none."""
 
 
 @torch.no_grad()

@@ -19,11 +19,11 @@ from gan2shape.pipeline.extensions.consensus import consensus_depth, consensus_e
 from gan2shape.pipeline.extensions.single_image_losses import SingleImages
 from gan2shape.pipeline.method.group import AT_ONCE, Group
 from gan2shape.pipeline.method.optimizer import adam, adam_of_shapes, countdown, update
-from gan2shape.pipeline.method.sampling import YAW
 from gan2shape.pipeline.method.steps import OnIteration, draw_inputs
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.scene.camera import YAW
 from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.pipeline.scene.shape import mirrored_where
 from gan2shape.schemas.network_training import FinetuneConfig, single_image_settings

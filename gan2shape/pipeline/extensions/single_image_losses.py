@@ -28,10 +28,11 @@ from gan2shape.pipeline.extensions.gradient_limit import with_limited_gradient
 from gan2shape.pipeline.extensions.input_colours import with_input_colours
 from gan2shape.pipeline.extensions.perceptual_share import distances_of_share
 from gan2shape.pipeline.extensions.random_flip import random_side
-from gan2shape.pipeline.method.sampling import ROLL, YAW, light_spread, sample_lights, sample_views
+from gan2shape.pipeline.method.sampling import light_spread, sample_lights, sample_views
 from gan2shape.pipeline.networks.shape_networks import ShapeNetworks
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, masked_l1, relative_relief
 from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.scene.camera import ROLL, YAW
 from gan2shape.pipeline.scene.geometry import smoothness
 from gan2shape.pipeline.scene.shading import diffuse_shading
 from gan2shape.pipeline.scene.shape import Shape

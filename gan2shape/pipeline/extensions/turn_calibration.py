@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from gan2shape.pipeline.method.estimate import Estimate
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.method.optimizer import adam, countdown, update
-from gan2shape.pipeline.method.sampling import YAW
 from gan2shape.pipeline.precision import autocast
+from gan2shape.pipeline.scene.camera import YAW
 
 BATCH = 32
 """Renderings in an iteration."""

@@ -9,6 +9,8 @@ from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import EllipsoidShape
 
 ERROR_SCALE = 100.0
+"""Depth is compared in hundredths of a scene unit, and its smoothness measured in them. The object
+is about ten of these deep, which makes losses of the order of one."""
 
 
 def ellipsoid_depth(masks: Tensor, camera: Camera, config: EllipsoidShape) -> Tensor:
@@ -33,9 +35,7 @@ def ellipsoid_depth(masks: Tensor, camera: Camera, config: EllipsoidShape) -> Te
 
 
 def ellipsoid_error(depth: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error (B,) of depth, both (B, S, S) in scene units; of the order of one, since
-    the object is about 0.1 deep.
-    """
+    """Mean squared error (B,) of depths (B, S, S) in scene units, in units of 1 / `ERROR_SCALE`."""
     return (ERROR_SCALE * (depth - wanted)).square().mean((1, 2))
 
 

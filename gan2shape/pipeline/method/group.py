@@ -78,6 +78,7 @@ class Group:
 
     @property
     def device(self) -> torch.device:
+        """Where the targets are; all tensors of the group are there."""
         return self.targets.images.device
 
     @property

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from gan2shape.pipeline.scene.camera import YAW
 from gan2shape.schemas.settings import LightPriorConfig, ViewPriorConfig
-
-YAW, ROLL = 1, 2
 
 
 def sample_views(count: int, prior: ViewPriorConfig, random: Generator) -> Tensor:

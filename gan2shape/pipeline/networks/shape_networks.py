@@ -12,7 +12,11 @@ from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.settings import NetworkConfig
 
 CODE_CHANNELS = 256
+"""Of the code between encoder and decoder, as published."""
 BORDER_COLUMNS = 2
+"""Columns at the left and right whose depth is fixed, as published."""
+BORDER_WEIGHTS = (0.7, 0.3)
+"""Of max_depth and min_depth in the depth there, as published."""
 HEAD_GAIN = 0.1
 """On the last layer's initial weights: a depth starts nearly flat, a view nearly frontal."""
 
@@ -189,7 +193,8 @@ class ShapeNetworks(nn.Module):
         raw = self.depth_net(images)[:, 0]
         unit = torch.tanh(raw - raw.mean((1, 2), keepdim=True))
         depth = 0.5 * ((1 + unit) * camera.max_depth + (1 - unit) * camera.min_depth)
-        border = 0.7 * camera.max_depth + 0.3 * camera.min_depth
+        far, near = BORDER_WEIGHTS
+        border = far * camera.max_depth + near * camera.min_depth
         inner = depth[:, :, BORDER_COLUMNS:-BORDER_COLUMNS]
         return nn.functional.pad(inner, (BORDER_COLUMNS, BORDER_COLUMNS), value=border)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# mean and spread of ImageNet's colours on the range [-1, 1]
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 # convolutions of each slice: index in VGG16's feature list and width
@@ -18,6 +19,7 @@ SLICES: tuple[tuple[tuple[int, int], ...], ...] = (
 )
 WIDTHS = tuple(group[-1][1] for group in SLICES)
 TINY = 1e-10
+"""Added to the length of feature vectors that are divided by it."""
 
 
 class Lpips(nn.Module):

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from gan2shape.schemas.settings import CameraConfig
 
+PITCH, YAW, ROLL = 0, 1, 2
+"""Places of the rotations about x, y and z in a view."""
+
 
 @dataclass(frozen=True)
 class Camera:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 FOLDS = 5
+"""Parts of the samples that take turns in validating."""
 RIDGES = tuple(10.0**power for power in range(-5, 2))
 """Penalties that are tried, in shares of the number of samples."""
 

@@ -24,7 +24,7 @@ class Gan:
     """Mean w (D,), where the file tells it."""
 
     def to(self, device: torch.device | str) -> Gan:
-        """The same networks, moved to `device`."""
+        """Move the networks to `device`, in place; returns the GAN there."""
         self.generator.to(device)
         if self.discriminator is not None:
             self.discriminator.to(device)

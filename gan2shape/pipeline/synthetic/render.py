@@ -23,7 +23,9 @@ from gan2shape.pipeline.synthetic.raster import rasterize
 from gan2shape.schemas.settings import CameraConfig
 
 SUPERSAMPLING = 2
+"""Pixels drawn for one of the image, each way."""
 MAX_ATTEMPTS = 20
+"""Poses that are tried for a head before its seed counts as unusable."""
 
 
 @dataclass(frozen=True)

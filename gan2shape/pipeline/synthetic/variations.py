@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gan2shape.pipeline.scene.camera import YAW
 from gan2shape.pipeline.scene.shading import turn_light
 from gan2shape.pipeline.synthetic.mesh import rotation_matrix
 from gan2shape.pipeline.synthetic.model import HeadModel
@@ -29,8 +30,6 @@ from gan2shape.pipeline.synthetic.render import (
     template_surface,
 )
 from gan2shape.schemas.settings import CameraConfig
-
-YAW = 1
 
 
 @dataclass(frozen=True)

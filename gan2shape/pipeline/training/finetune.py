@@ -38,6 +38,7 @@ class Finetuning(Objective):
         return Evaluation(*losses)
 
     def advance(self, changes: Mapping[str, Tensor]) -> None:
+        """Take over the correction of what renderings teach."""
         self.single.advance(changes)
 
     def _masks(self, batch: Batch) -> Tensor:

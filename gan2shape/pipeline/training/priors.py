@@ -20,10 +20,11 @@ from torch import Tensor
 from gan2shape.pipeline.extensions.turn_calibration import Response
 from gan2shape.pipeline.method.estimate import Estimate
 from gan2shape.pipeline.method.group import Group, Targets, new_group
-from gan2shape.pipeline.method.sampling import YAW, light_spread
+from gan2shape.pipeline.method.sampling import light_spread
 from gan2shape.pipeline.method.schedule import OnProgress, Step, run_schedule
 from gan2shape.pipeline.method.steps import OnIteration
 from gan2shape.pipeline.reconstruct import iterations_total, make_schedule, variant_of
+from gan2shape.pipeline.scene.camera import YAW
 from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.training.responses import rendered_samples, responses
 from gan2shape.schemas.errors import UserError
@@ -38,12 +39,14 @@ less in the images than there is."""
 OUTLIER = 3.0
 """Robust standard deviations from the median beyond which a prediction is pulled in."""
 LEAST_IMAGES = 8
+"""Images that must be left for a fit, unless fewer were given."""
 LEAST_GAIN = 1 / 3
 """Networks that respond to changes less than this are not trusted to tell the spread."""
 FRAME = [0, 4, 5]
 """Pitch and the shifts down and away: symmetry does not tell how the canonical shape stands, and
 from round to round their means would drift with it."""
 LEAST_ROUNDS = 3
+"""Rounds after which the fits may count as stable: the networks of the first have hardly begun."""
 TOLERANCE, YAW_TOLERANCE = 0.25, 0.1
 """Change of means and standard deviations, in standard deviations, that counts as none."""
 

@@ -1,4 +1,4 @@
-"""What the learnt baselines share: batches in, networks out."""
+"""What all trainings on single images share: batches in, networks out."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Batch:
     masks: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
+        """The batch on `device`."""
         depths, masks = (part if part is None else part.to(device) for part in self._maps)
         return Batch(self.images.to(device), depths, masks)
 

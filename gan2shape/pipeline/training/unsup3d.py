@@ -179,15 +179,19 @@ def trainer(
 
 
 def laplace_loss(error: Tensor, expected: Tensor) -> Tensor:
-    """Negative log likelihood of absolute errors under Laplacians of standard deviations `expected`
-    of the same shape; without the constant.
+    """Negative log likelihood of absolute errors under Laplacians of deviations `expected`.
+
+    Both have one shape; the constant is left out.
     """
     expected = expected + TINY
     return math.sqrt(2) * error / expected + expected.log()
 
 
 def gauss_loss(square: Tensor, expected: Tensor) -> Tensor:
-    """The same for squared errors under Gaussians."""
+    """Negative log likelihood of squared errors under Gaussians of standard deviations `expected`.
+
+    Both have one shape; the constant is left out.
+    """
     return square / (2 * expected.square() + TINY) + (expected + TINY).log()
 
 

@@ -81,7 +81,6 @@ def write_images(folder: Path, given: Given) -> Path:
 def make_run(path: Path, images: Path, given: Given) -> Path:
     """A run directory as `gan2shape reconstruct` leaves it, without the optimisation."""
     settings = {
-        "name": path.name,
         "camera.size": SIZE,
         "group_size": 1,
         "shard_size": 2,
@@ -94,9 +93,7 @@ def make_run(path: Path, images: Path, given: Given) -> Path:
         config=config,
         gan=store.Weights("gan.safetensors", "ab12" * 16),
         lpips=None,
-        images=len(found),
         latent_size=4,
-        manifest_sha256="",
         networks=given.networks,
         inputs={"priors": given.priors},
         created="2026-01-02T03:04:05+00:00",

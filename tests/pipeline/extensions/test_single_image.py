@@ -14,7 +14,6 @@ from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.extensions.consensus import consensus_depth, consensus_error
 from gan2shape.pipeline.extensions.single_image import fit_single_images
 from gan2shape.pipeline.method.group import Targets, new_group
-from gan2shape.pipeline.method.sampling import YAW
 from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.pipeline.perceptual.losses import relative_relief
 from gan2shape.pipeline.reconstruct import (
@@ -24,6 +23,7 @@ from gan2shape.pipeline.reconstruct import (
     reconstruct,
     variant_of,
 )
+from gan2shape.pipeline.scene.camera import YAW
 from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.pipeline.stylegan2 import Gan
 from gan2shape.schemas.load import load_settings

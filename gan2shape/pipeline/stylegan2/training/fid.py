@@ -44,7 +44,7 @@ class Inception:
 
 
 def statistics(features: Tensor) -> Statistics:
-    """Of features (N, F), N >= 2; the covariance is the unbiased one."""
+    """Statistics of features (N, F), N >= 2; the covariance is the unbiased one."""
     values = features.double()
     covariance = torch.cov(values.T).reshape(values.shape[1], values.shape[1])
     return Statistics(values.mean(dim=0).cpu(), covariance.cpu())

@@ -14,10 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 PATCH = 7
+"""Pixels of a patch's side."""
 PATCHES = 32
 """Patches of each image and level."""
 PROJECTIONS = 256
+"""Random directions that a distance is the mean over."""
 LAYOUT = 16
+"""Pixels of whole images when their layout is compared."""
 Descriptors = Mapping[str, Tensor]
 
 

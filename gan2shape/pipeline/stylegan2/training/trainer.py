@@ -37,7 +37,9 @@ from gan2shape.schemas.gan_training import GanTrainingConfig
 ADA_INTERVAL = 4
 """Iterations from one change of the probability of augmentation to the next."""
 PATH_DECAY = 0.01
+"""Share that a new path length has in the running mean, as published."""
 LATENT_SAMPLES = 10_000
+"""Random latents that the mean w is taken over."""
 
 
 class TrainingError(UserError):
