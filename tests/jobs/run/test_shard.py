@@ -60,9 +60,9 @@ def test_result_depends_on_the_group_and_not_on_shards_or_their_order(tmp_path):
     do_all(large)
     for spec in small.specs():
         np.testing.assert_array_equal(array(small, spec.name), array(large, spec.name))
-    other = make_run(tmp_path / "c", 4, config=tiny.settings(seed=1))
+    other = make_run(tmp_path / "c", 2, config=tiny.settings(seed=1))
     do_all(other)
-    assert (array(other, "depth") != array(small, "depth")).any()
+    assert (array(other, "depth") != array(small, "depth")[:2]).any()
 
 
 def test_a_damaged_or_foreign_checkpoint_is_ignored(tmp_path):

@@ -41,7 +41,7 @@ def kill_in_mid_shard(run: store.Run, shard: int, killed: list[int]) -> None:
 
 
 def test_a_worker_killed_in_mid_shard_and_a_corrupt_image(tmp_path: Path) -> None:
-    config = tiny.settings(optimization__cycles=[{"step1": 1, "step2": 2, "step3": 8}])
+    config = tiny.settings(optimization__cycles=[{"step1": 1, "step2": 2, "step3": 4}])
     whole = make_run(tmp_path / "whole", 3, config=config)
     run_shard(whole.path, 0, "cpu")
     run = make_run(tmp_path, 3, config=config)
