@@ -10,7 +10,7 @@ shift 2
 say() { printf '%s\n' "[set-up] $*"; }
 
 suitable() {
-    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
         >/dev/null 2>&1
 }
 
@@ -29,7 +29,7 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         fi
     done
     if [ -z "$chosen" ]; then
-        say "No Python 3.10, 3.11, 3.12 or 3.13 with venv and pip was found (tried: ${PYTHON:-python3});" \
+        say "No Python 3.11, 3.12 or 3.13 with venv and pip was found (tried: ${PYTHON:-python3});" \
             "install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2
         exit 1
     fi

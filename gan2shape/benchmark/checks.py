@@ -1,12 +1,14 @@
-"""What the table must show, held against what it shows."""
+"""What the table must show, compared with what it shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gan2shape.benchmark.methods import BY_NUMBER, paper_ratio
-from gan2shape.benchmark.table import SCORES, Line
+import numpy as np
+import pandas as pd
+
+from gan2shape.benchmark.methods import METHODS
 
 CLOSE = 0.10
 """Share of the paper's ratio by which row 4 may be above it: a yardstick must not be weak."""
@@ -18,7 +20,7 @@ MOST = {
     6: {"side": 0.278, "mad": 0.343},
     8: {"side": 0.376, "mad": 0.395},
 }
-"""Ratios to the constant row that the rows must not exceed: the paper's."""
+"""By row, the paper's ratios to the constant row, which ours must not exceed."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,9 @@ class Check:
     """One requirement."""
 
     row: int
-    """The row that it is about; the last one's for all rows."""
+    """Number of the row that it is about; of the last row where it is about all."""
     text: str
-    """What is demanded, of what."""
+    """What is measured, of which row."""
     demanded: str
     measured: str | None
     """`None` while a row is missing."""
@@ -43,95 +45,62 @@ class Check:
         return f"{self.text}: demanded {self.demanded}{measured}: {self.verdict}"
 
 
-def all_checks(lines: Sequence[Line]) -> tuple[Check, ...]:
-    """The requirements in the order of the rows that they are about."""
-    found = {line.method.number: line for line in lines}
+def all_checks(table: pd.DataFrame) -> tuple[Check, ...]:
+    """The requirements in the order of the rows that they are about; of `make_table`."""
     checks = []
-    for score in SCORES:
-        checks += [
-            *(_at_most(found[number], score, most[score]) for number, most in MOST.items()),
-            _near_paper(found[4], score),
-            _worse(found[5], found[6], score),
-            _worse(found[7], found[8], score),
-            _better(found[10], found[6], score),
-            _ordered(lines, score),
-        ]
-    checks.append(_quicker(found[10], found[6]))
+    for score, name in NAMES.items():
+        ratios, what = table[f"{score}_ratio"], f"{name} ratio"
+        for row, most in MOST.items():
+            checks.append(_at_most(row, what, ratios[row], most[score], f"{most[score]:.3f}"))
+        target = round(float(table[f"paper_{score}_ratio"][4]), 3)
+        high = target * (1 + CLOSE)
+        limit = f"{high:.3f} ({CLOSE:.0%} above {target:.3f})"
+        checks.append(_at_most(4, what, ratios[4], high, limit))
+        checks += [_above(what, ratios, 5, 6), _above(what, ratios, 7, 8)]
+        share, what = ratios[10] / ratios[6], f"{name} as a share of row 6's"
+        checks.append(_at_most(10, what, share, 1 - BETTER, f"{1 - BETTER:.2f}"))
+        checks.append(_ordered(table, score))
+    checks.append(_quicker(table, 10, 6))
     return tuple(sorted(checks, key=lambda check: check.row))
 
 
-def _at_most(line: Line, score: str, most: float) -> Check:
-    what = f"{NAMES[score]} ratio"
-    return _check(
-        line, what, f"at most {most:.3f}", _ratio(line, score), lambda value: value <= most
-    )
+def _at_most(row: int, what: str, value: float, limit: float, demanded: str) -> Check:
+    return _check(row, what, f"at most {demanded}", value, value <= limit)
 
 
-def _near_paper(line: Line, score: str) -> Check:
-    paper = paper_ratio(BY_NUMBER[line.method.number])
-    assert paper is not None  # row 4 is the paper's
-    target = round(getattr(paper, SCORES[score]), 3)
-    high = target * (1 + CLOSE)
-    demanded = f"at most {high:.3f} ({CLOSE:.0%} above {target:.3f})"
-    what = f"{NAMES[score]} ratio"
-    return _check(line, what, demanded, _ratio(line, score), lambda value: value <= high)
+def _above(what: str, ratios: pd.Series, row: int, than: int) -> Check:
+    value, limit = float(ratios[row]), float(ratios[than])
+    demanded = f"above that of row {than}" + ("" if pd.isna(limit) else f", {limit:.3f}")
+    return _check(row, what, demanded, np.nan if pd.isna(limit) else value, value > limit)
 
 
-def _worse(line: Line, than: Line, score: str) -> Check:
-    limit = _ratio(than, score)
-    of = f"row {than.method.number}"
-    demanded = f"above that of {of}" + ("" if limit is None else f", {limit:.3f}")
-    ours = None if limit is None else _ratio(line, score)
-    what = f"{NAMES[score]} ratio"
-    return _check(line, what, demanded, ours, lambda value: limit is not None and value > limit)
+def _check(row: int, what: str, demanded: str, value: float, met: bool) -> Check:
+    text = f"Row {row}, {what}"
+    if pd.isna(value):
+        return Check(row, text, demanded, None, None)
+    return Check(row, text, demanded, f"{value:.3f}", bool(met))
 
 
-def _better(line: Line, than: Line, score: str) -> Check:
-    ours, theirs = _ratio(line, score), _ratio(than, score)
-    share = None if ours is None or theirs is None else ours / theirs
-    what = f"{NAMES[score]} as a share of row {than.method.number}'s"
-    return _check(line, what, f"at most {1 - BETTER:.2f}", share, lambda value: value <= 1 - BETTER)
+def _quicker(table: pd.DataFrame, row: int, than: int) -> Check:
+    text, demanded = f"Row {row}, seconds per image", f"fewer than row {than}'s"
+    if table["side_ratio"][[row, than]].isna().any():
+        return Check(row, text, demanded, None, None)
+    ours, limit = (float(table["seconds_per_image"][number]) for number in (row, than))
+    return Check(row, text, f"{demanded}, {limit:.1f}", f"{ours:.1f}", ours < limit)
 
 
-def _quicker(line: Line, than: Line) -> Check:
-    limit = than.seconds_per_image if _ratio(than, "side") is not None else None
-    ours = line.seconds_per_image if _ratio(line, "side") is not None else None
-    number = line.method.number
-    text = f"Row {number}, seconds per image"
-    demanded = f"fewer than row {than.method.number}'s"
-    if limit is None or ours is None:
-        return Check(number, text, demanded, None, None)
-    return Check(number, text, f"{demanded}, {limit:.1f}", f"{ours:.1f}", ours < limit)
-
-
-def _ordered(lines: Sequence[Line], score: str) -> Check:
+def _ordered(table: pd.DataFrame, score: str) -> Check:
     """Whether the paper's rows come in its order."""
-    rows = [line for line in lines if line.method.paper is not None]
-    paper = sorted(rows, key=lambda line: getattr(line.method.paper, SCORES[score]))
-    ratios = {line.method.number: _ratio(line, score) for line in rows}
-    found = {number: ratio for number, ratio in ratios.items() if ratio is not None}
-    wanted, last = [line.method.number for line in paper], lines[-1].method.number
-    text, demanded = f"Rows from best to worst by {NAMES[score]}", _numbers(wanted)
-    if len(found) < len(rows):
-        return Check(last, text, demanded, None, None)
-    ours = sorted(found, key=found.__getitem__)
-    return Check(last, text, f"{demanded} as in the paper", _numbers(ours), ours == wanted)
+    rows = table[table[f"paper_{score}"].notna()]
+    wanted = list(rows[f"paper_{score}"].sort_values(kind="stable").index)
+    ratios = rows[f"{score}_ratio"]
+    last, text = METHODS[-1].number, f"Rows from best to worst by {NAMES[score]}"
+    if ratios.isna().any():
+        return Check(last, text, _numbers(wanted), None, None)
+    ours = list(ratios.sort_values(kind="stable").index)
+    demanded = f"{_numbers(wanted)} as in the paper"
+    return Check(last, text, demanded, _numbers(ours), ours == wanted)
 
 
 def _numbers(rows: Sequence[int]) -> str:
     return ", ".join(map(str, rows))
-
-
-def _ratio(line: Line, score: str) -> float | None:
-    found = line.figures(score)
-    return None if found is None else found.ratio.value
-
-
-def _check(
-    line: Line, what: str, demanded: str, value: float | None, met: Callable[[float], bool]
-) -> Check:
-    number = line.method.number
-    text = f"Row {number}, {what}"
-    if value is None:
-        return Check(number, text, demanded, None, None)
-    return Check(number, text, demanded, f"{value:.3f}", bool(met(value)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from gan2shape.benchmark.plan import KEY_SHOWN, HeadSet
 from gan2shape.jobs.files import TEMPORARY, write_whole
 from gan2shape.jobs.inputs.images import ImageError
 from gan2shape.jobs.inputs.scan import scan
+from gan2shape.jobs.progress import Show
 from gan2shape.jobs.report.reference_rows import average_depth
 from gan2shape.jobs.synthetic import description, write_heads
 from gan2shape.schemas.errors import UserError
@@ -29,7 +30,6 @@ PIECE = 500
 """Heads that are drawn from one point to go on from to the next."""
 TABLE, ABOUT = "truth.parquet", "dataset.yaml"
 FOLDERS = ("image", "depth", "mask", "albedo")
-Show = Callable[[str, int, int], None]
 
 
 def make_heads(folder: Path, heads: HeadSet, show: Show) -> bool:
@@ -50,7 +50,7 @@ def make_heads(folder: Path, heads: HeadSet, show: Show) -> bool:
         if not (piece / TABLE).exists():  # which is written last
 
             def drawn(done: int, total: int, before: int = start) -> None:
-                show("heads", before + done, heads.count)
+                show("heads", "heads", before + done, heads.count)
 
             write_heads(piece, seeds, heads.size, on_progress=drawn)
     _join(pieces, folder, heads)
@@ -119,7 +119,7 @@ def make_average(file: Path, folder: Path, heads: HeadSet, show: Show) -> bool:
     def told() -> Iterator[dict[str, Any]]:
         for done, row in enumerate(rows, 1):
             yield row
-            show("true depths", done, len(rows))
+            show("true depths", "true depths", done, len(rows))
 
     with usable(folder):
         mean = average_depth(told(), CameraConfig(size=heads.size)).result()

@@ -32,7 +32,7 @@ class TrainingKind:
     teachers: tuple[str, ...] = ()
     """Trainings whose networks' shapes it learns besides."""
     packaged: str | None = None
-    """Name of the networks that it left in this program."""
+    """The packaged networks that it left, as `load_networks` takes them."""
 
 
 NO_REGULARISATION = {"latent.regularize": False}
@@ -46,7 +46,7 @@ TRAININGS = {
         TrainingKind("supervised", "supervised"),
         TrainingKind("unsup3d", "unsup3d", {"symmetric": True}),
         TrainingKind("unsup3d-no-symmetry", "unsup3d", {"symmetric": False}),
-        TrainingKind("pretrain", "pretrain", packaged="heads64-pretrained"),
+        TrainingKind("pretrain", "pretrain", packaged="heads64/joint.safetensors"),
         TrainingKind("finetune", "finetune", start="pretrain"),
         TrainingKind("teach", "teach", start="finetune", teachers=("unsup3d",), packaged="heads64"),
         TrainingKind("pretrain-no-regularisation", "pretrain", NO_REGULARISATION),

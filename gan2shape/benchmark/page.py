@@ -5,126 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from gan2shape.benchmark import pictures
 from gan2shape.benchmark.checks import Check
-from gan2shape.benchmark.methods import Method, paper_ratio
-from gan2shape.benchmark.scores import Results, RowScores
+from gan2shape.benchmark.methods import BY_NUMBER, METHODS
+from gan2shape.benchmark.scores import Results
 from gan2shape.benchmark.sections import Section
-from gan2shape.benchmark.table import SCORES, Estimate, Line
-from gan2shape.jobs.progress.run_display import duration
-from gan2shape.jobs.report import charts
+from gan2shape.jobs.progress import duration
 from gan2shape.jobs.report.comparison import SIDE_FACTOR, seconds_text
-from gan2shape.jobs.report.page import environment
+from gan2shape.jobs.report.page import render
+from gan2shape.jobs.report.tables import Table, decimals
+from gan2shape.jobs.report.tables import markdown as markdown_table
 from gan2shape.schemas.benchmark import QUICK
 
-FACTORS = {"side": SIDE_FACTOR, "mad": 1.0}
-DIGITS = {"side": 3, "mad": 2}
-"""The paper's."""
-STYLES = {None: "plain", "refine": "run-1", "forward": "run-2", "tune": "run-3"}
-SCORE_COLUMNS = ("mean", "std", "interval", "ratio", "ratio_interval", "paper", "paper_ratio")
-DASH = "–"
-
-
-def notes(results: Results, lines: Sequence[Line]) -> list[str]:
-    """What a reader should know before trusting the numbers."""
-    found = []
-    if results.bench.record.recipe.get("name") == QUICK:
-        found.append(
-            "Made with --quick: budgets are a small part of the full ones, so the figures show how "
-            "the benchmark works and say little about the methods."
-        )
-    found += [f"Row {line.method.label}: {line.state}." for line in lines if line.state]
-    heads, compared = len(results.entries), int(results.compared.sum())
-    if compared < heads:
-        found.append(
-            f"All numbers are over the {compared} of {heads} heads that every finished row has "
-            "scores for."
-        )
-    if any(line.state.endswith("failed") for line in lines):
-        found.append("A row whose images all failed is left out of the comparison.")
-    return found
-
-
-def line_view(line: Line) -> dict[str, Any]:
-    """A line of the table as printed text."""
-    method = line.method
-    view: dict[str, Any] = {
-        "number": method.number,
-        "name": method.name,
-        "symmetry": method.symmetry,
-        "state": line.state,
-        "trivial": method.recipe is None,
-        "style": STYLES[method.recipe],
-        "images": str(line.images),
-        "failed": line.failed,
-        "relief": DASH if method.recipe is None else _fixed(line.relief_median, 2),
-        "training": DASH if line.training_seconds is None else duration(line.training_seconds),
-        "seconds": seconds_text(line.seconds_per_image) or DASH,
-    }
-    return view | {score: _score_view(line, score) for score in SCORES}
-
-
-def _score_view(line: Line, score: str) -> dict[str, str]:
-    factor, digits, name = FACTORS[score], DIGITS[score], SCORES[score]
-    found, paper, ratios = line.figures(score), line.method.paper, paper_ratio(line.method)
-    view = dict.fromkeys(SCORE_COLUMNS, DASH)
-    if found is not None:
-        view |= {
-            "mean": _fixed(found.mean.value, digits, factor),
-            "std": _fixed(found.std, digits, factor),
-            "interval": _interval(found.mean, digits, factor),
-            "ratio": _fixed(found.ratio.value, 3),
-            "ratio_interval": _interval(found.ratio, 3),
-        }
-    if paper is not None and ratios is not None:
-        view["paper"] = _fixed(getattr(paper, name), digits, factor)
-        view["paper_ratio"] = _fixed(getattr(ratios, name), 3)
-    return view
-
-
-def _fixed(value: float | None, digits: int, factor: float = 1.0) -> str:
-    return DASH if value is None else f"{value * factor:.{digits}f}"
-
-
-def _interval(found: Estimate, digits: int, factor: float = 1.0) -> str:
-    if found.low is None:
-        return DASH
-    return f"{_fixed(found.low, digits, factor)} to {_fixed(found.high, digits, factor)}"
-
-
-def markdown(
-    results: Results,
-    lines: Sequence[Line],
-    checks: Sequence[Check],
-    sections: Sequence[Section],
-) -> str:
-    """Notes, table, checks and experiments as Markdown."""
-    text = [f"# {title(results)}", ""]
-    for note in notes(results, lines):
-        text += [f"> {note}", ""]
-    scores = "mean | std | 95 % interval | ratio | 95 % interval | paper | paper's ratio"
-    text += [
-        f"| No. | Method | Sym. | Images | SIDE x100, {scores} | MAD deg, {scores} "
-        "| Best relief scale | Training | Seconds per image | Failed |",
-        "|---" * (4 + 2 * len(SCORE_COLUMNS) + 4) + "|",
-    ]
-    for view in map(line_view, lines):
-        cells = [str(view["number"]), view["name"], view["symmetry"]]
-        cells.append(view["state"] or view["images"])
-        cells += [view[score][column] for score in SCORES for column in SCORE_COLUMNS]
-        cells += [str(view[name]) for name in ("relief", "training", "seconds", "failed")]
-        text.append("| " + " | ".join(cells).replace(DASH, "-") + " |")
-    text += ["", FOOT, "", "## Checks", ""]
-    text += [f"- {check}" for check in checks]
-    for section in sections:
-        text += ["", f"## {section.title}", "", section.markdown]
-    return "\n".join(text) + "\n"
-
-
+GROUPS = {"side": ("SIDE x100", SIDE_FACTOR, 3), "mad": ("MAD deg", 1.0, 2)}
+"""Names of the scores for people, their factors, and the paper's decimals."""
+COLOURS = {None: "plain", "refine": "run-1", "forward": "run-2", "tune": "run-3"}
 FOOT = (
     "Ratios are to row 2 on the same heads, the paper's to its own row 2; lower is better. "
-    "Intervals are bootstrapped over heads. Rows 6 and 9 start from the same "
-    "networks; row 10's were trained further from such."
+    "Intervals are bootstrapped over heads. Rows 6 and 9 start from the same networks. Row 10's "
+    "networks were trained further from such networks."
 )
 
 
@@ -134,67 +36,146 @@ def title(results: Results) -> str:
     return f"The paper’s table on {len(results.entries)} heads of the {heads.split} split"
 
 
+def notes(results: Results) -> list[str]:
+    """What a reader should know before trusting the numbers."""
+    found = []
+    if results.bench.record.recipe.get("name") == QUICK:
+        found.append(
+            "Made with --quick: budgets are a small part of the full ones. The figures show how "
+            "the benchmark works and say little about the methods."
+        )
+    states = results.states["state"]
+    unfinished = [method for method in METHODS if states[method.number]]
+    found += [f"Row {method.label}: {states[method.number]}." for method in unfinished]
+    heads, compared = len(results.entries), int(results.compared.sum())
+    if compared < heads:
+        found.append(
+            f"All numbers are over the {compared} of {heads} heads that every finished row has "
+            "scores for."
+        )
+    if states.str.endswith("failed").any():
+        found.append("A row whose images all failed is left out of the comparison.")
+    return found
+
+
+def printed(table: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of `make_table` as text, by the headings of table.md; missing ones are NaN."""
+    ours = np.array([BY_NUMBER[row].recipe is not None for row in table.index])
+    images = table["images"].astype("string")
+    columns: dict[tuple[str, str], Any] = {
+        ("", "Method"): table["name"],
+        ("", "Sym."): table["symmetry"],
+        ("", "Images"): images.mask(table["state"] != "", table["state"]),
+    }
+    for short, (group, factor, digits) in GROUPS.items():
+        columns |= {
+            (group, "mean"): decimals(table[f"{short}_mean"], digits, factor),
+            (group, "std"): decimals(table[f"{short}_std"], digits, factor),
+            (group, "95 % interval"): _interval(table, f"{short}_ci", digits, factor),
+            (group, "ratio"): decimals(table[f"{short}_ratio"], 3),
+            (group, "ratio's 95 % interval"): _interval(table, f"{short}_ratio_ci", 3),
+            (group, "paper"): decimals(table[f"paper_{short}"], digits, factor),
+            (group, "paper's ratio"): decimals(table[f"paper_{short}_ratio"], 3),
+        }
+    training = table["training_seconds"].map(duration, na_action="ignore")
+    columns |= {
+        ("", "Best relief scale"): decimals(table["relief_median"].where(ours), 2),
+        ("", "Training"): training.astype("string"),
+        ("", "Seconds per image"): table["seconds_per_image"].map(seconds_text),
+        ("", "Failed"): table["failed"].astype("string"),
+    }
+    return pd.DataFrame(columns)
+
+
+def _interval(table: pd.DataFrame, name: str, digits: int, factor: float = 1.0) -> pd.Series:
+    low, high = (decimals(table[f"{name}_{end}"], digits, factor) for end in ("low", "high"))
+    return low + " to " + high
+
+
+def page_table(table: pd.DataFrame) -> Table:
+    """The table with standard deviations and intervals in small print below the numbers."""
+    text = printed(table)
+    state = table["failed"].astype("string") + " failed"
+    state = state.where(table["failed"] > 0, "").mask(table["state"] != "", table["state"])
+    names = table.index.astype(str) + " " + table["name"] + ("\n" + state).where(state != "", "")
+    columns = {("", "Sym."): text["", "Sym."]}
+    for group, _, _ in GROUPS.values():
+        own = text[group]
+        spread = "\n± " + own["std"] + ("\n" + own["95 % interval"]).fillna("")
+        columns[group, "mean"] = own["mean"] + spread
+        columns[group, "ratio"] = own["ratio"] + ("\n" + own["ratio's 95 % interval"]).fillna("")
+        columns |= {(group, name): own[name] for name in ("paper", "paper's ratio")}
+    columns["", "Relief scale"] = text["", "Best relief scale"]
+    columns["", "Training"] = text["", "Training"]
+    columns["", "Seconds per head"] = text["", "Seconds per image"]
+    colours = [COLOURS[method.recipe] for method in METHODS]
+    dim = [colour == "plain" for colour in colours]
+    return Table("Method", pd.DataFrame(columns).set_axis(names), colours, dim)
+
+
+def markdown(
+    results: Results,
+    table: pd.DataFrame,
+    checks: Sequence[Check],
+    sections: Sequence[Section],
+) -> str:
+    """Notes, table, checks and experiments as Markdown."""
+    lines = [f"# {title(results)}", ""]
+    for note in notes(results):
+        lines += [f"> {note}", ""]
+    lines += [*markdown_table(Table("No.", printed(table))), "", FOOT, "", "## Checks", ""]
+    lines += [f"- {check}" for check in checks]
+    for section in sections:
+        lines += ["", *section.markdown]
+    return "\n".join(lines) + "\n"
+
+
 def page(
     results: Results,
-    lines: Sequence[Line],
+    table: pd.DataFrame,
     checks: Sequence[Check],
     sections: Sequence[Section],
 ) -> str:
     """The HTML text."""
-    counting = [row for row in results.rows if row.counts] if results.compared.any() else []
     record = results.bench.record
-    return (
-        environment()
-        .get_template("benchmark.html.j2")
-        .render(
-            title=title(results),
-            record=record,
-            notes=notes(results, lines),
-            rows=[line_view(line) for line in lines],
-            foot=FOOT,
-            charts={score: _chart(lines, score) for score in SCORES},
-            checks=checks,
-            maps=[_map_view(results, row) for row in counting],
-            ramp=pictures.ramp_picture(),
-            map_degrees=pictures.MAP_DEGREES,
-            map_share=pictures.LEAST_SHARE,
-            columns=pictures.COLUMNS,
-            galleries=_galleries(results, counting),
-            size=record.heads.size,
-            sections=sections,
-            provenance=_provenance(results),
-        )
+    names = {row: BY_NUMBER[row].label for row in results.counting}
+    galleries = {name: pictures.cases(results, row) for row, name in names.items()}
+    return render(
+        "benchmark.html.j2",
+        title=title(results),
+        record=record,
+        notes=notes(results),
+        table=page_table(table),
+        foot=FOOT,
+        charts=[_chart(table, short) for short in GROUPS] if names else [],
+        checks=checks,
+        maps={
+            name: pictures.map_picture(pictures.error_map(results, row))
+            for row, name in names.items()
+        },
+        ramp=pictures.ramp_picture(),
+        map_degrees=pictures.MAP_DEGREES,
+        map_share=pictures.LEAST_SHARE,
+        columns=pictures.COLUMNS,
+        galleries={name: shown for name, shown in galleries.items() if shown},
+        size=record.heads.size,
+        sections=sections,
+        provenance=_provenance(results),
     )
 
 
-def _chart(lines: Sequence[Line], score: str) -> charts.Markup:
-    marks = []
-    for line in lines:
-        found, paper = line.figures(score), paper_ratio(line.method)
-        if found is not None:
-            marks.append(
-                charts.Mark(
-                    line.method.short_label,
-                    found.ratio.value,
-                    (found.ratio.low, found.ratio.high),
-                    None if paper is None else getattr(paper, SCORES[score]),
-                    STYLES[line.method.recipe],
-                )
-            )
-    name = {"side": "SIDE", "mad": "MAD"}[score]
-    return charts.mark_chart(marks, f"{name}, ratio to row 2", f"{name} ratio of every row")
+def _chart(table: pd.DataFrame, short: str) -> Any:
+    from gan2shape.jobs.report import charts
 
-
-def _map_view(results: Results, row: RowScores) -> dict[str, str]:
-    picture = pictures.map_picture(pictures.error_map(results, row))
-    return {"label": row.method.label, "picture": picture}
-
-
-def _galleries(
-    results: Results, rows: Sequence[RowScores]
-) -> list[tuple[Method, list[pictures.Case]]]:
-    found = [(row.method, pictures.cases(results, row)) for row in rows]
-    return [(method, shown) for method, shown in found if shown]
+    columns = ["ratio", "ratio_ci_low", "ratio_ci_high"]
+    values = table[[*(f"{short}_{name}" for name in columns), f"paper_{short}_ratio"]]
+    values = values.set_axis(["value", "low", "high", "paper"], axis=1).dropna(subset="value")
+    shown = [method for method in METHODS if method.number in values.index]
+    values = values.set_axis([method.short_label for method in shown])
+    colours = [COLOURS[method.recipe] for method in shown]
+    name = GROUPS[short][0].split()[0]
+    unit, title = f"{name}, ratio to row 2", f"{name} ratio of every row"
+    return charts.mark_chart(values, colours, unit, title)
 
 
 def _provenance(results: Results) -> list[tuple[str, str]]:
@@ -203,20 +184,16 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
         ("Heads", str(record.heads)),
         ("Train heads", str(record.train_heads)),
         ("GAN", f"{record.gan.path} (SHA-256 {record.gan.sha256})"),
-        ("Priors", record.priors or "the presets'"),
+        ("Priors", record.priors or "the category's"),
         ("Cache", str(results.bench.cache)),
     ]
-    for row in results.rows:
-        if row.run is not None:
-            networks = row.run.record.networks
-            begun = record.rows.get(row.method.number)
-            start = begun.trainings[-1] if begun and begun.trainings else "packaged networks"
-            rows.append(
-                (
-                    f"Row {row.method.label}",
-                    f"preset {row.run.record.config.name}, from {start}, SHA-256 "
-                    f"{networks.sha256 if networks else ''}; settings, weights and manifest "
-                    f"{row.run.record.config_hash}",
-                )
-            )
+    for row, run in results.runs.items():
+        networks, begun = run.record.networks, record.rows.get(row)
+        start = begun.trainings[-1] if begun and begun.trainings else "packaged networks"
+        text = (
+            f"recipe {run.record.config.recipe}, from {start}, SHA-256 "
+            f"{networks.sha256 if networks else ''}; settings and weights "
+            f"{run.record.config_hash}"
+        )
+        rows.append((f"Row {BY_NUMBER[row].label}", text))
     return rows

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gan2shape.benchmark.scores import Results, RowScores
+from gan2shape.benchmark.scores import Results
 from gan2shape.jobs.report.gallery import (
     TURN_DEGREES,
+    Entry,
     clay,
     clay_look,
     data_uri,
     image_uri,
     ranked,
+    score_lines,
     shape_pictures,
     thumbnail,
 )
@@ -43,7 +44,7 @@ COLUMNS = {
 MAP_DEGREES = 40.0
 """Angle at the end of the maps' colours."""
 LEAST_SHARE = 0.05
-"""Pixels that fewer of the heads cover have no colour."""
+"""Pixels that a smaller share of the heads covers have no colour."""
 RAMP = np.array(
     [
         [0.19, 0.26, 0.62],
@@ -56,28 +57,16 @@ RAMP = np.array(
 """Colours from 0 to `MAP_DEGREES`."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A head as one row sees it."""
-
-    image_id: str
-    tag: str
-    side: float
-    mad_degrees: float
-    pictures: dict[str, str | None]
-    """`COLUMNS` to data URIs; `None` where a file is gone."""
-
-
-def cases(results: Results, row: RowScores) -> list[Case]:
+def cases(results: Results, number: int) -> list[Entry]:
     """The best, the median and the worst head of a row that is compared, by MAD."""
-    mad = np.where(results.compared, row.scores["mad_degrees"], np.nan)
-    tags = ranked(mad)
+    scores = results.row(number).reset_index()
+    tags = ranked(scores["mad_degrees"].where(results.compared.to_numpy()))
     if not tags:
         return []
     places = list(tags)
     camera = Camera.from_config(results.camera)
     depths, masks = _truth(results, places)
-    depth, view = _shapes(row, places)
+    depth, view = _shapes(results, number, places)
     seen = masks * render_depth(depth, view, camera)[1]
     albedo, light = clay_look(depth)
     columns = shape_pictures(depth, albedo, view, light, masks, camera) | {
@@ -86,12 +75,11 @@ def cases(results: Results, row: RowScores) -> list[Case]:
         "true_normals": _masked(normal_picture(depths, None, camera), masks),
     }
     return [
-        Case(
-            image_id=results.entries[place]["image_id"],
-            tag=tag,
-            side=float(row.scores["side"][place]),
-            mad_degrees=float(mad[place]),
-            pictures={"input": thumbnail(results.entries[place]["uri"], camera.size)}
+        Entry(
+            results.entries[place]["image_id"],
+            tag,
+            score_lines(scores.loc[place]),
+            {"input": thumbnail(results.entries[place]["uri"], camera.size)}
             | {name: values[i] for name, values in columns.items()},
         )
         for i, (place, tag) in enumerate(tags.items())
@@ -102,7 +90,7 @@ def _masked(images: Tensor, masks: Tensor) -> list[str]:
     return [image_uri(image, mask) for image, mask in zip(images, masks, strict=True)]
 
 
-def error_map(results: Results, row: RowScores) -> Colours:
+def error_map(results: Results, number: int) -> Colours:
     """Mean angle (S, S) in degrees between the row's normals and the true ones, in the input's
     frame, over the compared heads; NaN where few of them are seen.
     """
@@ -112,7 +100,7 @@ def error_map(results: Results, row: RowScores) -> Colours:
     for start in range(0, len(places), TRUTH_BATCH):
         batch = places[start : start + TRUTH_BATCH]
         depths, masks = _truth(results, batch)
-        seen, inside = _seen(row, batch, camera)
+        seen, inside = _seen(results, number, batch, camera)
         total = total.add(seen, inside, depths, masks, camera)
     return total.mean(LEAST_SHARE * len(places)).numpy()
 
@@ -140,19 +128,21 @@ def _truth(results: Results, places: Positions) -> tuple[Tensor, Tensor]:
     return depths, masks
 
 
-def _seen(row: RowScores, places: Positions, camera: Camera) -> tuple[Tensor, Tensor]:
+def _seen(
+    results: Results, number: int, places: Positions, camera: Camera
+) -> tuple[Tensor, Tensor]:
     """Depth (N, S, S) in the input's view, and where it is; as the scores were made."""
-    if row.plane is not None:
-        depth = row.plane.expand(len(places), -1, -1)
+    if number in results.planes:
+        depth = results.planes[number].expand(len(places), -1, -1)
         return depth, torch.ones_like(depth)
-    depth, view = _shapes(row, places)
-    return render_depth(depth, view, camera)
+    return render_depth(*_shapes(results, number, places), camera)
 
 
-def _shapes(row: RowScores, places: Positions) -> tuple[Tensor, Tensor]:
+def _shapes(results: Results, number: int, places: Positions) -> tuple[Tensor, Tensor]:
     """Depth (N, S, S) and view (N, 6) of heads by their places, the rows of a run's arrays."""
-    if row.plane is not None:
-        return row.plane.float().expand(len(places), -1, -1), torch.zeros(len(places), 6)
-    assert row.run is not None  # a compared row has one or the other
-    depth, view = (store.read_rows(row.run.path, name, places) for name in ("depth", "view"))
+    if number in results.planes:
+        plane = results.planes[number].float()
+        return plane.expand(len(places), -1, -1), torch.zeros(len(places), 6)
+    run = results.runs[number].path
+    depth, view = (store.read_rows(run, name, places) for name in ("depth", "view"))
     return torch.from_numpy(depth), torch.from_numpy(view)

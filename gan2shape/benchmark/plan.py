@@ -32,11 +32,11 @@ from gan2shape.pipeline.synthetic.splits import split_seeds
 from gan2shape.schemas.benchmark import Recipe
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.network_training import AnyBaseline, baseline_config
-from gan2shape.schemas.packaged import NETWORKS_FILE, PRIORS_FILE, asset_names
+from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names, asset_path
 from gan2shape.schemas.settings import RunConfig, plain_digest
 
 CATEGORY = "heads64"
-"""Packaged files of synthetic heads."""
+"""The packaged model of synthetic heads."""
 KEY_SHOWN = 12
 
 
@@ -170,7 +170,7 @@ class Row:
     def __str__(self) -> str:
         start = self.start
         source = start.folder if isinstance(start, Training) else f"packaged {start.path}"
-        return f"row {self.method.label}: {self.config.name} from {source}"
+        return f"row {self.method.label}: {self.config.recipe} from {source}"
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def make_plan(request: Request) -> Plan:
     weights = Weights(weights_path(request.gan), gan.sha256)
     if request.lpips is not None:
         load_lpips(request.lpips)  # its errors at once, and not after hours
-    priors = request.priors or (CATEGORY if CATEGORY in asset_names(PRIORS_FILE) else None)
+    priors = request.priors or (CATEGORY if CATEGORY in asset_names() else None)
     size = recipe.forward.config(request.seed, priors).camera.size
     heads = HeadSet(request.split, request.count or recipe.heads, size)
     train_heads = HeadSet("train", recipe.train_heads, size)
@@ -251,9 +251,9 @@ def make_plan(request: Request) -> Plan:
 
 def _packaged(name: str, gan: Gan, config: RunConfig) -> Weights:
     """Packaged networks, if they are there and fit."""
-    if name not in asset_names(NETWORKS_FILE):
+    if not asset_path(name, NETWORKS_FILE).is_file():
         raise UserError(
-            f"No {name} networks come with this installation; leave out --packaged, or give "
+            f"No networks {name} come with this installation; leave out --packaged, or give "
             "--no-packaged with --quick, to train them."
         )
     networks = load_networks(name)

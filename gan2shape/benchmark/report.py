@@ -9,8 +9,9 @@ from gan2shape.benchmark.checks import all_checks
 from gan2shape.benchmark.page import markdown, page
 from gan2shape.benchmark.record import open_bench
 from gan2shape.benchmark.scores import read_results, write_scores, write_table
-from gan2shape.benchmark.table import as_table, comma_separated, table_lines
+from gan2shape.benchmark.table import TABLE_SCHEMA, make_table
 from gan2shape.jobs.files import storage_error, write_whole
+from gan2shape.jobs.report.page import write_page
 
 PAGE = "index.html"
 
@@ -19,25 +20,23 @@ def write_benchmark(out: Path) -> Path:
     """Write the files of `out`; returns the page.
 
     index.html, table.md, table.csv and table.parquet hold the table, scores.parquet the scores of
-    every head. Rows that are not finished are told as such. Raises `UserError` when the directory
+    every head. Rows that are not finished say so. Raises `UserError` when the directory
     cannot be read or the disk refuses.
     """
     bench = open_bench(out)
     results = read_results(bench)
-    lines = table_lines(results)
-    checks = all_checks(lines)
+    table = make_table(results)
+    checks = all_checks(table)
     made = (experiment.section(bench) for experiment in experiments.EXPERIMENTS)
     sections = [section for section in made if section is not None]
-    texts = {
-        "table.md": markdown(results, lines, checks, sections),
-        "table.csv": comma_separated(lines),
-        PAGE: page(results, lines, checks, sections),
-    }
+    text = markdown(results, table, checks, sections)
+    html = page(results, table, checks, sections)
     try:
         write_scores(results, out / "scores.parquet")
-        write_table(as_table(lines), out / "table.parquet")
-        for name, text in texts.items():
-            write_whole(out / name, text.encode())
+        write_table(table, TABLE_SCHEMA, out / "table.parquet")
+        write_whole(out / "table.csv", table.to_csv(index=False).encode())
+        write_whole(out / "table.md", text.encode())
+        write_page(out / PAGE, html)
     except OSError as error:
         raise storage_error(error, out, "give the same command again") or error from error
     return out / PAGE

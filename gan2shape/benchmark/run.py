@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from gan2shape.benchmark import experiments
-from gan2shape.benchmark.display import Display
 from gan2shape.benchmark.heads import average_file, make_average, make_heads
 from gan2shape.benchmark.plan import HeadSet, Plan, Request, Row, Training, make_plan
 from gan2shape.benchmark.record import Bench, add_row, begin, open_bench
@@ -18,11 +16,9 @@ from gan2shape.benchmark.rows import is_made, make_row
 from gan2shape.benchmark.sections import Experiment
 from gan2shape.benchmark.side_by_side import train_all
 from gan2shape.benchmark.trainings import networks_path
-from gan2shape.jobs.files import only_process, storage_error
+from gan2shape.jobs.progress import Display, run_progress
 from gan2shape.jobs.run.start import Execution
-from gan2shape.schemas.errors import UserError
-
-LOCK = ".lock"
+from gan2shape.jobs.training.workdir import held
 
 
 @dataclass(frozen=True)
@@ -41,20 +37,13 @@ def benchmark(request: Request, execution: Execution, display: Display) -> Path:
     can put right.
     """
     out = request.out
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a directory with --out.")
     execution.workers_for(1)  # a device that is not there: said before heads are drawn for it
     plan = make_plan(request)
     cache = request.cache or out / "cache"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        busy = f"Another gan2shape process works on {out}; wait for it, or stop it."
-        with only_process(out / LOCK, busy):
-            bench = begin(out, plan, request.recipe.model_dump(mode="json"), cache)
-            do_parts(parts(plan, bench, execution, display), display)
-            return write_benchmark(out)
-    except OSError as error:
-        raise storage_error(error, out, "give the same command again") or error from error
+    with held(out):
+        bench = begin(out, plan, request.recipe.model_dump(mode="json"), cache)
+        do_parts(parts(plan, bench, execution, display), display)
+        return write_benchmark(out)
 
 
 def do_parts(found: list[Part], display: Display) -> None:
@@ -95,42 +84,35 @@ def parts(plan: Plan, bench: Bench, execution: Execution, display: Display) -> l
     return found
 
 
-def _only_in(cache: Path) -> AbstractContextManager[None]:
-    """Hold the cache, which several benchmarks may share, while its heads are made."""
-    cache.mkdir(parents=True, exist_ok=True)
-    busy = f"Another benchmark makes the heads in {cache}; give the command again when it has."
-    return only_process(cache / LOCK, busy)
-
-
 def _heads(folder: Path, heads: HeadSet, display: Display) -> bool:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with display.steps() as (show, _):
-        return make_heads(folder, heads, show)
+    return make_heads(folder, heads, display.show)
 
 
 def _train_heads(plan: Plan, bench: Bench, display: Display) -> bool:
-    with _only_in(bench.cache):
+    with held(bench.cache):  # which several benchmarks may share
         return _heads(bench.train_heads, plan.train_heads, display)
 
 
 def _average(plan: Plan, bench: Bench, display: Display) -> bool:
     file = average_file(bench.cache, plan.train_heads)
-    with _only_in(bench.cache), display.steps() as (show, _):
-        return make_average(file, bench.train_heads, plan.train_heads, show)
+    with held(bench.cache):
+        return make_average(file, bench.train_heads, plan.train_heads, display.show)
 
 
 def _train(
     trainings: Sequence[Training], bench: Bench, execution: Execution, display: Display
 ) -> bool:
-    with display.side_by_side() as (show, note):
-        return train_all(trainings, bench.train_heads, bench.cache, execution, show, note)
+    return train_all(
+        trainings, bench.train_heads, bench.cache, execution, display.show, display.note
+    )
 
 
 def _row(row: Row, plan: Plan, out: Path, execution: Execution, display: Display) -> bool:
     bench = add_row(open_bench(out), row)
     folder, networks = bench.row(row.method.folder), networks_path(bench.cache, row.start)
-    with display.run() as show:
-        return make_row(row, folder, bench.heads, networks, execution, plan.priors, show)
+    show = run_progress(display.show)
+    return make_row(row, folder, bench.heads, networks, execution, plan.priors, show)
 
 
 def _report(out: Path) -> bool:

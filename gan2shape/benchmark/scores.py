@@ -1,104 +1,92 @@
-"""What the rows of a benchmark came to, image by image: plain data for table and page."""
+"""What the rows of a benchmark came to, image by image: one data frame for table and page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
 from gan2shape.benchmark.heads import average_file, entries, is_complete, read_average, usable
-from gan2shape.benchmark.methods import AVERAGE, CONSTANT, METHODS, Method
+from gan2shape.benchmark.methods import AVERAGE, BY_NUMBER, CONSTANT, METHODS, Method
 from gan2shape.benchmark.record import Bench
 from gan2shape.benchmark.trainings import read_record
 from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.report.reference_rows import DEPTH_SCORES, plane_scores
-from gan2shape.jobs.report.summary import STAGES
+from gan2shape.jobs.report.results import NO_REASON, results_frame, seconds_per_image
 from gan2shape.jobs.run import store
 from gan2shape.pipeline.evaluation.reference_depths import constant_depth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.results import FAILED
+from gan2shape.schemas.results import COMMITTED, FAILED
 from gan2shape.schemas.settings import CameraConfig
-
-Values = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class RowScores:
-    """One row of the table on the test heads; every array has an entry for each head."""
-
-    method: Method
-    scores: dict[str, Values]
-    """By `DEPTH_SCORES`; NaN where there is none."""
-    done: npt.NDArray[np.bool_]
-    """Which images have an outcome, be it a failure."""
-    errors: tuple[str | None, ...]
-    """Why an image failed."""
-    seconds_per_image: float | None = None
-    training_seconds: float | None = None
-    """Of the networks that it starts from; `None` where they came with the package."""
-    run: store.Run | None = None
-    plane: Tensor | None = None
-    """Depth (S, S) of all images, for rows without a run."""
-
-    @property
-    def finished(self) -> bool:
-        return bool(self.done.all())
-
-    @property
-    def failed(self) -> int:
-        """Images without a result."""
-        return sum(error is not None for error in self.errors)
-
-    @property
-    def scored(self) -> npt.NDArray[np.bool_]:
-        """Images with scores."""
-        return np.isfinite(self.scores["side"]) & np.isfinite(self.scores["mad_degrees"])
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is compared with the others: finished, and not without any score."""
-        return self.finished and bool(self.scored.any())
-
-    @property
-    def state(self) -> str:
-        """As people read it; empty where it is finished."""
-        if self.finished:
-            return "" if self.counts else "all images failed"
-        done = int(self.done.sum())
-        return f"{done} of {self.done.size} images done" if done else "not made yet"
 
 
 @dataclass(frozen=True)
 class Results:
-    """All rows on the same heads."""
+    """All rows of the table on the same heads."""
 
     bench: Bench
     entries: list[dict[str, Any]]
     """A manifest's entry for each head."""
-    rows: tuple[RowScores, ...]
+    scores: pd.DataFrame
+    """A line for each row of the table and each head, by `number` and `image_id`, in their orders:
+    `done` (whether there is an outcome, be it a failure), `error` (why the image failed) and
+    `DEPTH_SCORES` (NaN where there is none)."""
+    seconds: pd.DataFrame
+    """By number: `seconds_per_image` of the run, and `training_seconds` of the networks that it
+    starts from. NaN where there is no run, or the networks came with the package."""
+    runs: dict[int, store.Run] = field(default_factory=dict)
+    """By number."""
+    planes: dict[int, Tensor] = field(default_factory=dict)
+    """By number, for rows without a run: the depth (S, S) of all images."""
+
+    @cached_property
+    def states(self) -> pd.DataFrame:
+        """By number: `failed` (images without a result), `state` (for people, empty where the row
+        is finished), and `counts` (whether the row is compared with the others: finished, and not
+        without any score).
+        """
+        done = self.scores["done"].groupby("number").agg(["sum", "size"])
+        finished, scored = done["sum"] == done["size"], self.scored.groupby("number").any()
+        state = done["sum"].astype(str) + " of " + done["size"].astype(str) + " images done"
+        state = state.mask(done["sum"] == 0, "not made yet")
+        state = state.mask(finished, "all images failed").mask(finished & scored, "")
+        failed = self.scores["error"].groupby("number").count()
+        return pd.DataFrame({"failed": failed, "state": state, "counts": finished & scored})
 
     @property
-    def compared(self) -> npt.NDArray[np.bool_]:
-        """Heads that every finished row has scores for: what all numbers are over."""
-        parts = [row.scored for row in self.rows if row.counts]
-        return np.logical_and.reduce(parts) if parts else np.zeros(len(self.entries), bool)
+    def scored(self) -> pd.Series:
+        """Which lines of `scores` have them."""
+        return self.scores[["side", "mad_degrees"]].map(np.isfinite).all(axis=1)
+
+    @property
+    def counting(self) -> list[int]:
+        """Numbers of the rows that are compared; empty where no head is left to compare."""
+        counting = list(self.states.index[self.states["counts"]])
+        return counting if self.compared.any() else []
+
+    @cached_property
+    def compared(self) -> pd.Series:
+        """By head, whether every row that counts has scores for it: what all numbers are over."""
+        counts = self.states["counts"].reindex(self.scores.index, level="number")
+        compared = self.scored[counts].groupby("image_id").all()
+        return compared.reindex(self.row(CONSTANT).index, fill_value=False)
+
+    def row(self, number: int) -> pd.DataFrame:
+        """The lines of one row of the table, by head."""
+        return self.scores[self.scores.index.get_level_values("number") == number].droplevel(0)
 
     @property
     def camera(self) -> CameraConfig:
         """Of all rows."""
         return CameraConfig(size=self.bench.record.heads.size)
-
-    def row(self, number: int) -> RowScores:
-        """A row by its number in the table."""
-        return next(row for row in self.rows if row.method.number == number)
 
 
 def read_results(bench: Bench) -> Results:
@@ -113,67 +101,60 @@ def read_results(bench: Bench) -> Results:
             f"benchmark heads --out {bench.out}' and the options that it began with."
         )
     found = entries(bench.heads)
-    trivial = _trivial(bench, found)
-    rows = [
-        trivial[method.number] if method.recipe is None else _run_row(bench, method, found)
-        for method in METHODS
-    ]
-    return Results(bench, found, tuple(rows))
-
-
-def _trivial(bench: Bench, found: Sequence[dict[str, Any]]) -> dict[int, RowScores]:
-    """The rows of depth that is the same for all images."""
-    camera = CameraConfig(size=bench.record.heads.size)
-    average = read_average(average_file(bench.cache, bench.record.train_heads))
-    planes: dict[int, Tensor | None] = {
-        CONSTANT: constant_depth(Camera.from_config(camera), 1)[0].double(),
-        AVERAGE: average,
-    }
-    made = {str(number): plane for number, plane in planes.items() if plane is not None}
+    heads = pd.Index([entry["image_id"] for entry in found], name="image_id")
+    planes = _planes(bench)
     with usable(bench.heads):
-        scores = plane_scores(made, found, camera)
-    rows = {}
+        made = {str(number): plane for number, plane in planes.items()}
+        constant = plane_scores(made, found, CameraConfig(size=record.heads.size))
+    frames = {
+        int(number): values.set_index(heads).assign(status=COMMITTED)
+        for number, values in constant.items()
+    }
+    folders = {method.number: bench.row(method.folder) for method in METHODS}
+    runs = {
+        number: store.open_run(folder)
+        for number, folder in folders.items()
+        if (folder / "run.yaml").exists()
+    }
+    frames |= {number: results_frame(run) for number, run in runs.items()}
+    scores, seconds = {}, []
     for method in METHODS:
-        if method.number in planes:
-            number, there = str(method.number), np.full(len(found), str(method.number) in made)
-            values = scores.get(number) or _nothing(len(found))
-            errors = (None,) * len(found)
-            plane = planes[method.number]
-            rows[method.number] = RowScores(method, values, there, errors, plane=plane)
-    return rows
+        frame = frames.get(method.number, pd.DataFrame())
+        scores[method.number] = _lines(frame.reindex(heads))
+        each = seconds_per_image(frame) if method.number in runs else None
+        seconds.append((method.number, each, _training_seconds(bench, method)))
+    columns = ["number", "seconds_per_image", "training_seconds"]
+    return Results(
+        bench,
+        found,
+        pd.concat(scores, names=["number"]),
+        pd.DataFrame(seconds, columns=columns).set_index("number").astype(float),
+        runs,
+        planes,
+    )
 
 
-def _run_row(bench: Bench, method: Method, found: Sequence[dict[str, Any]]) -> RowScores:
-    folder = bench.row(method.folder)
-    training = _training_seconds(bench, method)
-    scores, count = _nothing(len(found)), len(found)
-    done = np.zeros(count, bool)
-    errors: list[str | None] = [None] * count
-    if not (folder / "run.yaml").exists():
-        return RowScores(method, scores, done, tuple(errors), training_seconds=training)
-    run = store.open_run(folder)
-    places = {entry["image_id"]: place for place, entry in enumerate(found)}
-    seconds = 0.0
-    for row in store.read_metrics(run).to_pylist():
-        place = places[row["image_id"]]
-        done[place] = True
-        seconds += sum(row[f"seconds_{stage}"] or 0.0 for stage in STAGES)
-        for name, values in scores.items():
-            values[place] = np.nan if row[name] is None else row[name]
-        if row["status"] == FAILED:
-            errors[place] = row["error"] or "no reason was recorded"
-    each = seconds / done.sum() if done.any() else None
-    return RowScores(method, scores, done, tuple(errors), each, training, run)
+def _planes(bench: Bench) -> dict[int, Tensor]:
+    """Depths (S, S) that are the same for all images, of those rows that are made."""
+    camera = Camera.from_config(CameraConfig(size=bench.record.heads.size))
+    planes = {CONSTANT: constant_depth(camera, 1)[0].double()}
+    average = read_average(average_file(bench.cache, bench.record.train_heads))
+    return planes if average is None else planes | {AVERAGE: average}
+
+
+def _lines(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `Results.scores` from results by head; heads without a status are not done."""
+    lines = frame.reindex(columns=["status", "error", *DEPTH_SCORES])
+    status = lines.pop("status")
+    error = lines["error"].astype(object).fillna(NO_REASON).where(status == FAILED, None)
+    lines = lines.astype(dict.fromkeys(DEPTH_SCORES, float))
+    return lines.assign(done=status.notna(), error=error)
 
 
 def _training_seconds(bench: Bench, method: Method) -> float | None:
     row = bench.record.rows.get(method.number)
     folders = row.trainings if row else []
     return sum(read_record(bench.cache, folder).seconds for folder in folders) or None
-
-
-def _nothing(count: int) -> dict[str, Values]:
-    return {name: np.full(count, np.nan) for name in DEPTH_SCORES}
 
 
 def column(name: str, kind: pa.DataType, units: str, meaning: str) -> pa.Field:
@@ -200,30 +181,14 @@ SCORES_SCHEMA = pa.schema(
 
 def write_scores(results: Results, file: Path) -> None:
     """Write one line for every row and head."""
-    compared = results.compared
-    lines = [
-        {
-            "number": row.method.number,
-            "name": row.method.name,
-            "symmetry": row.method.symmetry,
-            "image_id": entry["image_id"],
-            "done": bool(row.done[place]),
-            "error": row.errors[place],
-            "compared": bool(compared[place]),
-        }
-        | {name: _number(values[place]) for name, values in row.scores.items()}
-        for row in results.rows
-        for place, entry in enumerate(results.entries)
-    ]
-    write_table(pa.Table.from_pylist(lines, schema=SCORES_SCHEMA), file)
+    lines = results.scores.join(results.compared.rename("compared"), on="image_id").reset_index()
+    for name in ("name", "symmetry"):
+        lines[name] = [getattr(BY_NUMBER[number], name) for number in lines["number"]]
+    write_table(lines, SCORES_SCHEMA, file)
 
 
-def write_table(table: pa.Table, file: Path) -> None:
+def write_table(frame: pd.DataFrame, schema: pa.Schema, file: Path) -> None:
     """Write a Parquet file as a whole."""
     buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
+    pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), buffer)
     write_whole(file, buffer.getvalue().to_pybytes())
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

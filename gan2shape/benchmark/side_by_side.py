@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gan2shape.benchmark.plan import Training
 from gan2shape.benchmark.trainings import is_trained, train
 from gan2shape.jobs.cluster.local import local_client
-from gan2shape.jobs.progress.steps_display import INVERSION, Note, Show, ShowMany
+from gan2shape.jobs.progress import Note, Show, below
 from gan2shape.jobs.run.start import Execution
 from gan2shape.schemas.errors import UserError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TOPIC = "training"
 SHOW_SECONDS = 1.0
-"""From one word of a training on how far it is to the next."""
+"""From one message of a training about its progress to the next."""
 
 
 def train_all(
@@ -32,7 +32,7 @@ def train_all(
     heads: Path,
     cache: Path,
     execution: Execution,
-    show: ShowMany,
+    show: Show,
     note: Note,
 ) -> bool:
     """Train all that are not finished, or go on with them; returns whether there was need to.
@@ -50,7 +50,7 @@ def train_all(
     workers = execution.workers_for(len(missing))
     if workers.count == 1:
         for training in missing:
-            train(training, heads, cache, execution, _named(training, show), note)
+            train(training, heads, cache, execution, below(show, training.folder), note)
         return True
     note(f"{len(missing)} trainings on {workers}")
     alone = replace(execution, workers=1, threads=workers.threads)
@@ -65,7 +65,7 @@ def train_all(
         for training in missing:
             before = [futures[each.key] for each in training.chain[:-1] if each.key in futures]
             futures[training.key] = client.submit(
-                _task, training, heads, cache, alone, before, key=training.folder
+                train_in_worker, training, heads, cache, alone, before, key=training.folder
             )
         errors = {training.folder: futures[training.key].exception() for training in missing}
     for folder, error in errors.items():
@@ -79,7 +79,7 @@ def train_all(
     return True
 
 
-def _task(
+def train_in_worker(
     training: Training, heads: Path, cache: Path, execution: Execution, before: Sequence[None]
 ) -> None:
     """One training in a worker, after those `before` it."""
@@ -87,24 +87,14 @@ def _task(
 
     worker, last = get_worker(), 0.0
 
-    def show(stage: str, done: int, total: int) -> None:
+    def show(task: str, stage: str, done: float, total: float, *more: Any, **named: Any) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last > SHOW_SECONDS or done == total:
             last = now
-            worker.log_event(TOPIC, ("show", *_words(training, stage), done, total))
+            worker.log_event(TOPIC, ("show", task, stage, done, total, *more))
 
     def note(text: str) -> None:
         worker.log_event(TOPIC, ("note", f"{training.folder}: {text}"))
 
-    train(training, heads, cache, execution, show, note)
-
-
-def _named(training: Training, show: ShowMany) -> Show:
-    return lambda stage, done, total: show(*_words(training, stage), done, total)
-
-
-def _words(training: Training, stage: str) -> tuple[str, str]:
-    """Name and description of its bar: inversion has one of its own."""
-    name = training.folder
-    return f"{name} {INVERSION}" if stage == INVERSION else name, f"{name}: {stage}"
+    train(training, heads, cache, execution, below(show, training.folder), note)

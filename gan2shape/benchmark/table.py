@@ -2,132 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
-from scipy.stats import bootstrap
 
-from gan2shape.benchmark.methods import CONSTANT, Method, paper_ratio
-from gan2shape.benchmark.scores import Results, RowScores, column
+from gan2shape.benchmark.methods import CONSTANT, METHODS, paper_ratio
+from gan2shape.benchmark.scores import Results, column
+from gan2shape.jobs.report.scores import confidence_interval, ratios, statistics
 
-Values = npt.NDArray[np.float64]
-
-RESAMPLES = 9999
-CONFIDENCE = 0.95
 SCORES = {"side": "side", "mad": "mad_degrees"}
 """Names of the table's columns to those of the scores."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % confidence interval; without one for fewer than two images."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One score of one row."""
-
-    mean: Estimate
-    std: float
-    """Over images (of the population)."""
-    ratio: Estimate
-    """To the constant row on the same images."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of the table; without figures while it is not finished."""
-
-    method: Method
-    state: str
-    """Empty where it is finished."""
-    images: int
-    side: Figures | None
-    mad: Figures | None
-    relief_median: float | None
-    training_seconds: float | None
-    seconds_per_image: float | None
-    failed: int
-
-    def figures(self, score: str) -> Figures | None:
-        """By `SCORES`."""
-        return {"side": self.side, "mad": self.mad}[score]
-
-
-def table_lines(results: Results) -> tuple[Line, ...]:
-    """All rows in the paper's order."""
-    compared = results.compared
-    constant = results.row(CONSTANT)
-    return tuple(_line(row, constant, compared) for row in results.rows)
-
-
-def _line(row: RowScores, constant: RowScores, compared: npt.NDArray[np.bool_]) -> Line:
-    shown = row.counts and bool(compared.any())
-    figures = {
-        short: _figures(row.scores[name][compared], constant.scores[name][compared])
-        if shown
-        else None
-        for short, name in SCORES.items()
-    }
-    relief = row.scores["relief_scale"][compared & np.isfinite(row.scores["relief_scale"])]
-    return Line(
-        method=row.method,
-        state=row.state,
-        images=int(compared.sum()) if shown else 0,
-        **figures,
-        relief_median=float(np.median(relief)) if shown and relief.size else None,
-        training_seconds=row.training_seconds,
-        seconds_per_image=row.seconds_per_image,
-        failed=row.failed,
-    )
-
-
-def _figures(ours: Values, constant: Values) -> Figures:
-    low, high = _interval((ours,), _mean)
-    ratio = _interval((ours, constant), _ratio)
-    return Figures(
-        mean=Estimate(float(ours.mean()), low, high),
-        std=float(ours.std()),
-        ratio=Estimate(float(ours.mean() / constant.mean()), *ratio),
-    )
-
-
-def _mean(values: Values, axis: int = -1) -> Values:
-    return np.asarray(values.mean(axis))
-
-
-def _ratio(ours: Values, constant: Values, axis: int = -1) -> Values:
-    return np.asarray(ours.mean(axis) / constant.mean(axis))
-
-
-def _interval(samples: tuple[Values, ...], statistic: Any) -> tuple[float | None, float | None]:
-    """Percentile bootstrap over images, which are drawn together for all samples."""
-    if samples[0].size < 2:
-        return None, None
-    found = bootstrap(
-        samples,
-        statistic,
-        n_resamples=RESAMPLES,
-        paired=True,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        random_state=np.random.default_rng(0),
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
-# As files
+SCORED = [*SCORES.values(), "relief_scale"]
 
 
 def _score_columns(short: str, units: str, name: str) -> list[pa.Field]:
@@ -162,46 +48,50 @@ TABLE_SCHEMA = pa.schema(
 )
 
 
-def as_table(lines: Sequence[Line]) -> pa.Table:
-    """One row per method."""
-    return pa.Table.from_pylist([_flat(line) for line in lines], schema=TABLE_SCHEMA)
+def make_table(results: Results) -> pd.DataFrame:
+    """All rows in the paper's order, with the columns of `TABLE_SCHEMA`, by number.
+
+    Rows that are not finished have no figures (NaN).
+    """
+    heads = results.compared.index[results.compared]
+    scores = {number: results.row(number).loc[heads, SCORED] for number in results.counting}
+    lines: list[dict[str, Any]] = []
+    for method in METHODS:
+        state, own = results.states.loc[method.number], scores.get(method.number)
+        line = {
+            "number": method.number,
+            "name": method.name,
+            "symmetry": method.symmetry,
+            "state": state["state"],
+            "images": 0 if own is None else len(heads),
+            "failed": state["failed"],
+        }
+        if own is not None:
+            line |= _figures(own, scores[CONSTANT])
+        shares = paper_ratio(method)
+        if method.paper is not None and shares is not None:
+            for short, name in SCORES.items():
+                line[f"paper_{short}"] = getattr(method.paper, name)
+                line[f"paper_{short}_ratio"] = getattr(shares, name)
+        lines.append(line | dict(results.seconds.loc[method.number]))
+    table = pd.DataFrame(lines, columns=TABLE_SCHEMA.names)
+    return table.set_index("number", drop=False)
 
 
-def comma_separated(lines: Sequence[Line]) -> str:
-    """The same as CSV; SIDE plain (not times 100), angles in degrees."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, TABLE_SCHEMA.names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_flat(line) for line in lines)
-    return text.getvalue()
-
-
-def _flat(line: Line) -> dict[str, Any]:
-    method, ratios = line.method, paper_ratio(line.method)
-    flat: dict[str, Any] = {
-        "number": method.number,
-        "name": method.name,
-        "symmetry": method.symmetry,
-        "state": line.state,
-        "images": line.images,
-        "relief_median": line.relief_median,
-        "training_seconds": line.training_seconds,
-        "seconds_per_image": line.seconds_per_image,
-        "failed": line.failed,
-    }
+def _figures(ours: pd.DataFrame, constant: pd.DataFrame) -> dict[str, float]:
+    found, shares = statistics(ours), ratios(ours, constant)
+    figures = {"relief_median": found["median"]["relief_scale"]}
     for short, name in SCORES.items():
-        found = line.figures(short)
-        if found is not None:
-            flat |= {
-                f"{short}_mean": found.mean.value,
-                f"{short}_std": found.std,
-                f"{short}_ci_low": found.mean.low,
-                f"{short}_ci_high": found.mean.high,
-                f"{short}_ratio": found.ratio.value,
-                f"{short}_ratio_ci_low": found.ratio.low,
-                f"{short}_ratio_ci_high": found.ratio.high,
-            }
-        if method.paper is not None and ratios is not None:
-            flat[f"paper_{short}"] = getattr(method.paper, name)
-            flat[f"paper_{short}_ratio"] = getattr(ratios, name)
-    return flat
+        values, reference = ours[name].to_numpy(), constant[name].to_numpy()
+        low, high = confidence_interval(values)
+        ratio_low, ratio_high = confidence_interval(values, reference)
+        figures |= {
+            f"{short}_mean": found["mean"][name],
+            f"{short}_std": found["std"][name],
+            f"{short}_ci_low": low,
+            f"{short}_ci_high": high,
+            f"{short}_ratio": shares[name],
+            f"{short}_ratio_ci_low": ratio_low,
+            f"{short}_ratio_ci_high": ratio_high,
+        }
+    return figures

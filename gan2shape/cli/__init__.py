@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from gan2shape.cli import baseline, benchmark, gan, joint, runs, synth
+from gan2shape.cli import benchmark, gan, model, runs, settings, synth, train
 from gan2shape.cli.terminal import INTERRUPTED
 from gan2shape.schemas.errors import UserError
 
@@ -20,29 +20,32 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=CONTEXT)
 @click.version_option(package_name="gan2shape", prog_name="gan2shape")
 def cli() -> None:
-    """The 3D shape of every image in a folder, from a pretrained 2D StyleGAN2.
+    """The 3D shape of every image in a folder, from a 2D StyleGAN2 of such images.
+
+    Images show one category of things. A model is what has been learnt about a category, a recipe
+    is how much work to spend, and a run is what comes out.
 
     \b
     Examples:
-      gan2shape reconstruct photos/ --gan faces.pt --preset celeba128 --out run
+      gan2shape reconstruct examples/heads64 --model heads64 --out run
+      gan2shape reconstruct photos/ --gan faces.pt --category faces --out run
+      gan2shape train photos/ --category faces --out my-model
       gan2shape status run
-      gan2shape resume run
       gan2shape report run other-run --out comparison
     """
 
 
 for _command in (
-    baseline.baseline,
-    baseline.finetune_command,
-    benchmark.benchmark,
-    gan.gan,
-    joint.pretrain,
-    joint.priors,
     runs.reconstruct,
-    runs.report,
     runs.resume,
     runs.status,
+    runs.report,
+    train.train,
+    model.model,
+    settings.settings,
+    gan.gan,
     synth.synth,
+    benchmark.benchmark,
 ):
     cli.add_command(_command)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gan2shape.cli.options import DEVICE, THREADS_PER_WORKER, TRAINING_SEED, directory, lpips_option
+from gan2shape.cli.options import DEVICE, SEED, THREADS_PER_WORKER, directory, file_option
 from gan2shape.cli.terminal import stopping, terminal
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def benchmark() -> None:
     default="heads64",
     show_default=True,
     metavar="WEIGHTS",
-    help="StyleGAN2 weights of heads: a file, or a packaged name.",
+    help="StyleGAN2 weights of heads: a file, or the name or folder of a model.",
 )
 @click.option(
     "--priors",
     metavar="PRIORS",
-    help="A file that 'gan2shape priors' wrote, or a packaged name. [default: the packaged ones of "
-    "heads64, if there are any]",
+    help="Spread of views and lights: a file that 'gan2shape train priors' wrote, or a model. "
+    "[default: those of the model heads64]",
 )
 @click.option(
     "--packaged/--no-packaged",
@@ -71,8 +71,8 @@ def benchmark() -> None:
     help="Where train heads and trained networks are kept, for several benchmarks to share. "
     "[default: cache/ in the benchmark]",
 )
-@lpips_option("VGG16-LPIPS weights, for one more score of turned and relit heads.")
-@TRAINING_SEED
+@file_option("--lpips", "VGG16-LPIPS weights, for one more score of turned and relit heads.")
+@SEED
 @DEVICE
 @click.option(
     "--workers",
@@ -108,12 +108,10 @@ def benchmark_heads(
       gan2shape benchmark heads --out look --quick
       gan2shape benchmark heads --out tuning --split val --rows 6,9,10 --cache cache
     """
-    from gan2shape.benchmark.display import Display
     from gan2shape.benchmark.methods import METHODS, parse_rows
     from gan2shape.benchmark.plan import Request
     from gan2shape.benchmark.run import benchmark as make
-    from gan2shape.jobs.progress.run_display import progress_display, sentences
-    from gan2shape.jobs.progress.steps_display import side_display, steps_display
+    from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.run.start import Execution
     from gan2shape.schemas.benchmark import FULL, QUICK, packaged_recipe
 
@@ -130,14 +128,8 @@ def benchmark_heads(
         lpips=lpips,
         seed=seed,
     )
-    console = terminal()
-    display = Display(
-        sentences(console),
-        lambda: steps_display(console),
-        lambda: side_display(console),
-        lambda: progress_display(console),
-    )
-    with stopping(f"stopped; what is done is kept in {out}; the same command goes on"):
+    sentence = f"stopped; what is done is kept in {out}; the same command goes on"
+    with stopping(sentence), terminal_display(terminal()) as display:
         path = make(request, Execution(device, workers, threads), display)
     click.echo(str(path))
 

@@ -1,22 +1,14 @@
-"""Commands on StyleGAN2s: train, sample, convert, score, turn."""
+"""Commands on StyleGAN2s: sample, convert, score, turn, info."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from gan2shape.cli.options import (
-    DEVICE,
-    PRECISION,
-    THREADS,
-    TRAINING_SEED,
-    batch_option,
-    directory,
-    images_option,
-)
-from gan2shape.cli.terminal import print_rows, stopping, terminal
+from gan2shape.cli.options import DEVICE, file_option
+from gan2shape.cli.terminal import print_rows, terminal
 
 if TYPE_CHECKING:
     from gan2shape.jobs.run.shard import Device
@@ -32,142 +24,11 @@ _PICTURE = click.option(
 
 @click.group()
 def gan() -> None:
-    """Train a StyleGAN2, look at one, convert it."""
+    """Look at a StyleGAN2, score it, convert it.
 
-
-@gan.command("train")
-@click.argument("source", metavar="FOLDER")
-@directory("Training directory; one that holds a training goes on with it.")
-@click.option(
-    "--size", type=int, help="Width and height in pixels. [default: 64, or those of --init]"
-)
-@images_option(200_000)
-@batch_option(16)
-@click.option(
-    "--channels",
-    metavar="A/B/...",
-    help="Widths at 4, 8, ... pixels, as 128/128/128/64/32. [default: by the size]",
-)
-@click.option("--style-dim", type=click.IntRange(min=1), help="Numbers of a latent. [default: 256]")
-@click.option(
-    "--mapping-layers",
-    type=click.IntRange(min=1),
-    help="Layers of the mapping network. [default: 8]",
-)
-@click.option(
-    "--init",
-    metavar="WEIGHTS",
-    help="Begin with these weights (file or packaged name) and their sizes.",
-)
-@click.option("--lr", type=float, default=0.002, show_default=True, help="Learning rate.")
-@click.option("--r1", type=float, default=0.1, show_default=True, help="Weight of R1.")
-@click.option(
-    "--path-length",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Weight of path-length regularisation.",
-)
-@click.option(
-    "--ema",
-    type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    metavar="N",
-    help="Half-life of the averaged weights, in images.",
-)
-@click.option(
-    "--ada-target",
-    type=float,
-    default=0.6,
-    show_default=True,
-    help="How sure of real images the discriminator may be before images are augmented more; "
-    "0 for no augmentation.",
-)
-@click.option(
-    "--shift",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="PIXELS",
-    help="Shift the images themselves at random, for images that are all aligned alike.",
-)
-@click.option("--mirror", is_flag=True, help="Mirror half of the images themselves.")
-@TRAINING_SEED
-@PRECISION
-@DEVICE
-@THREADS
-@click.option(
-    "--samples-every",
-    type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    metavar="N",
-    help="Images from one sample grid, quality figure and checkpoint to the next.",
-)
-@click.option(
-    "--checkpoint-minutes",
-    type=float,
-    default=5.0,
-    show_default=True,
-    help="Longest time from one checkpoint to the next.",
-)
-@click.option(
-    "--inception",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Inception weights (TorchScript, inception-2015-12-05.pt of the StyleGAN2-ADA code); the "
-    "log then has the FID too.",
-)
-def gan_train(
-    source: str,
-    out: Path,
-    size: int | None,
-    channels: str | None,
-    style_dim: int | None,
-    mapping_layers: int | None,
-    init: str | None,
-    device: Device,
-    threads: int | None,
-    samples_every: int,
-    checkpoint_minutes: float,
-    inception: Path | None,
-    **options: Any,
-) -> None:
-    """Train a StyleGAN2 on the images of FOLDER, or go on training.
-
-    Give the same command again to go on after an interruption, with a larger --images to go on
-    after the end. DIR/gan.safetensors is always the last checkpoint, DIR/samples shows how far it
-    is, DIR/log.jsonl has the figures.
-
-    \b
-    Examples:
-      gan2shape gan train photos/ --size 64 --out my-gan
-      gan2shape gan train heads/ --init heads64 --images 50000 --ema 4000 --out finer
+    WEIGHTS is a .pt file of rosinality's PyTorch port, a .safetensors file of this program, or the
+    name or folder of a model.
     """
-    from gan2shape.jobs.progress.gan_display import training_display
-    from gan2shape.jobs.training.gan import train
-    from gan2shape.jobs.training.gan_request import architecture, request
-
-    sizes = {"size": size, "style_dim": style_dim, "mapping_layers": mapping_layers}
-    wanted, initial = architecture(sizes, channels, init)
-    names = {"lr": "learning_rate", "ema": "ema_half_life"}
-    settings = wanted | {names.get(name, name): value for name, value in options.items()}
-    asked = request(
-        source,
-        out,
-        settings,
-        initial,
-        device,
-        threads,
-        samples_every,
-        checkpoint_minutes,
-        inception,
-    )
-    sentence = f"stopped; a checkpoint is in {out}; the same command goes on"
-    with stopping(sentence), training_display(terminal()) as (show, note):
-        path = train(asked, show, note)
-    click.echo(str(path))
 
 
 @gan.command("sample")
@@ -236,13 +97,8 @@ def gan_convert(weights: str, target: Path, half: bool) -> None:
 
 @gan.command("score")
 @click.argument("weights", metavar="WEIGHTS")
-@click.argument("source", metavar="FOLDER")
-@click.option(
-    "--inception",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Inception weights (TorchScript), for the FID too.",
-)
+@click.argument("source", metavar="IMAGES")
+@file_option("--inception", "Inception weights (TorchScript), for the FID too.")
 @click.option(
     "--images",
     type=click.IntRange(min=2),
@@ -253,7 +109,7 @@ def gan_convert(weights: str, target: Path, half: bool) -> None:
 def gan_score(
     weights: str, source: str, inception: Path | None, images: int | None, device: Device
 ) -> None:
-    """Compare samples of a StyleGAN2 with the images of FOLDER; lower is better.
+    """Compare samples of a StyleGAN2 with the images of IMAGES; lower is better.
 
     \b
     Examples:
@@ -275,8 +131,8 @@ def gan_score(
     "--networks",
     required=True,
     metavar="NETWORKS",
-    help="Networks that 'gan2shape pretrain' wrote: a file, or the name of packaged ones. Their "
-    "view network tells the yaw.",
+    help="Networks whose view network tells the yaw: a file that 'gan2shape train networks' wrote, "
+    "or the name or folder of a model.",
 )
 @_PICTURE
 @click.option("--seeds", default="0:8", show_default=True, metavar="A:B", help="A row for each.")
@@ -305,7 +161,7 @@ def gan_turn(
 
     \b
     Example:
-      gan2shape gan turn heads64 --networks networks.safetensors --out turns.png
+      gan2shape gan turn heads64 --networks heads64 --out turns.png
     """
     from gan2shape.jobs.gan.turn import turn, turning_rows
 

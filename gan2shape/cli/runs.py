@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gan2shape.cli.options import (
+    CATEGORY,
     EXECUTION,
+    IMAGES,
+    LIMIT,
+    LPIPS,
     MASKS,
+    MODEL,
     PRIORS,
-    SEED,
+    WORK,
+    FieldsCommand,
     directory,
-    lpips_option,
-    overrides_of,
+    fields_of,
+    run_overrides,
     setting,
     with_options,
 )
@@ -26,20 +32,35 @@ if TYPE_CHECKING:
     from gan2shape.jobs.run.start import Execution, Outcome
     from gan2shape.jobs.run.store import Run
 
+SHARD = 16
+"""Images of a shard, as near as whole groups come to it, where only --group-size is given."""
 
-@click.command()
-@click.argument("source", metavar="FOLDER")
-@click.option(
-    "--gan",
-    required=True,
-    metavar="WEIGHTS",
-    help="StyleGAN2 weights of the images' category: a .pt or .safetensors file, or the name of "
-    "packaged weights (heads64).",
-)
+
+@click.command(cls=FieldsCommand)
+@IMAGES
+@MODEL
 @directory("Run directory to make.", metavar="RUN")
 @click.option(
-    "--preset", default="heads64", show_default=True, help="Named settings, or a YAML file of them."
+    "--recipe",
+    metavar="RECIPE",
+    help=WORK.format(
+        "forward, single-image, refine, scratch, paper, paper-joint",
+        "the model's; paper without a model",
+    ),
 )
+@CATEGORY
+@click.option(
+    "--gan",
+    metavar="FILE",
+    help="StyleGAN2 weights in place of the model's: a .pt or .safetensors file.",
+)
+@click.option(
+    "--networks",
+    metavar="FILE",
+    help="Networks to start from in place of the model's: a file that a part of 'gan2shape train' "
+    "wrote.",
+)
+@PRIORS
 @setting("optimization.batch=8")
 @MASKS
 @click.option(
@@ -53,86 +74,79 @@ if TYPE_CHECKING:
     help="Latents in W: a folder of .pt files by the images' names (others are inverted), or one "
     ".pt, .zarr or run directory for all images.",
 )
-@lpips_option(
-    "VGG16-LPIPS weights for the perceptual loss, in place of the discriminator's features."
-)
-@click.option(
-    "--networks",
-    metavar="NETWORKS",
-    help="Start from networks that 'gan2shape pretrain', 'finetune' or 'baseline' wrote: a file, "
-    "or the name of packaged ones.",
-)
-@PRIORS
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
-@SEED
-@click.option(
-    "--group-size",
-    type=click.IntRange(min=1),
-    help="Images that share network weights. [default: the preset's]",
-)
-@click.option(
-    "--shard-size",
-    type=click.IntRange(min=1),
-    help="Images of one task. [default: the preset's, or fewer for all workers to have some]",
-)
+@LPIPS
+@LIMIT(help="Only the first N images.")
 @with_options(*EXECUTION)
+@fields_of(
+    "gan2shape.schemas.settings.RunConfig",
+    *("mask", "group_size", "shard_size", "precision", "renderer", "seed"),
+    default="the recipe's",
+)
 def reconstruct(
     source: str,
-    gan: str,
     out: Path,
-    preset: str,
+    model: str | None,
+    recipe: str | None,
+    category: str | None,
+    gan: str | None,
+    networks: str | None,
+    priors: str | None,
     settings: tuple[str, ...],
     masks: str | None,
     truth: str | None,
     latents: str | None,
     lpips: Path | None,
-    networks: str | None,
-    priors: str | None,
     limit: int | None,
-    seed: int | None,
-    group_size: int | None,
-    shard_size: int | None,
     workers: int | None,
     threads: int | None,
     scheduler: str | None,
     device: Device,
+    fields: dict[str, Any],
 ) -> None:
-    """Reconstruct every image of FOLDER into the run directory RUN, then write its report.
+    """Reconstruct the shape of every image.
 
-    FOLDER is a folder of images, one image, a quoted glob, or a URL that fsspec reads (s3://...).
+    IMAGES is a folder of images, one image, a quoted glob, or a URL that fsspec reads (s3://...).
     A folder that holds image/ is a data set: depth/, mask/ and latent/ beside it are its ground
     truth, masks and latents, by the images' names.
 
+    'gan2shape model list' tells the packaged models, and 'gan2shape settings' all settings.
+
     \b
     Examples:
-      gan2shape reconstruct heads/ --gan heads64 --out run
-      gan2shape reconstruct 'photos/**/*.jpg' --gan faces.pt --preset celeba128 --out run
-      gan2shape reconstruct heads/ --gan heads64 --out run --limit 8 --set mask=given
-      gan2shape reconstruct s3://bucket/cars --gan cars.pt --preset cars128 --out run
-      gan2shape reconstruct heads/ --gan heads64 --networks mine.safetensors --out run
+      gan2shape reconstruct heads/ --model heads64 --out run
+      gan2shape reconstruct heads/ --model heads64 --recipe single-image --out run
+      gan2shape reconstruct 'photos/**/*.jpg' --gan faces.pt --category faces --out run
+      gan2shape reconstruct s3://bucket/cars --model cars/ --limit 100 --out run
+      gan2shape reconstruct heads/ --model heads64 --out run --set mask=given
     """
     from gan2shape.jobs.run.start import Request, prepare
-    from gan2shape.schemas.settings import load_config
+    from gan2shape.jobs.weights.choice import choose
 
-    sizes = {"group_size": group_size, "shard_size": shard_size}
-    overrides = overrides_of(settings, masks, seed=seed, **sizes)
+    overrides = run_overrides(settings, fields, masks)
     spread = "shard_size" not in overrides
-    if spread and "group_size" in overrides:
-        # The default shard as near as whole groups come to it.
-        group = overrides["group_size"]
-        size = group if isinstance(group, int) and group > 0 else 16
-        overrides["shard_size"] = max(1, 16 // size) * size
+    group = overrides.get("group_size")
+    if spread and isinstance(group, int) and group > 0:
+        overrides["shard_size"] = max(1, SHARD // group) * group
+    chosen = choose(
+        model=model,
+        gan=gan,
+        category=category,
+        recipe=recipe,
+        networks=networks,
+        priors=priors,
+        overrides=overrides,
+    )
     request = Request(
         source=source,
-        gan=gan,
+        gan=chosen.gan,
         out=out,
-        config=load_config(preset, overrides, priors),
+        config=chosen.config,
         masks=masks,
         truth=truth,
         latents=latents,
         lpips=lpips,
-        networks=networks,
-        priors=priors,
+        networks=chosen.networks,
+        priors=chosen.priors,
         limit=limit,
         spread=spread,
     )
@@ -148,15 +162,30 @@ def reconstruct(
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="First compare the content of all results with their SHA-256, and compute shards with "
+    "damaged files again.",
+)
 @with_options(*EXECUTION)
 def resume(
-    run: Path, workers: int | None, threads: int | None, scheduler: str | None, device: Device
+    run: Path,
+    verify: bool,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    device: Device,
 ) -> None:
-    """Finish what is missing in RUN, with the settings it began with, and write its report.
+    """Finish what is missing in a run.
+
+    The settings are those that the run began with. Shards whose files are missing or cut short are
+    computed again. The report is written again.
 
     \b
-    Example:
+    Examples:
       gan2shape resume run
+      gan2shape resume run --verify
     """
     from gan2shape.jobs.run.start import check_weights
     from gan2shape.jobs.run.store import open_run
@@ -164,22 +193,31 @@ def resume(
     execution = _execution(device, workers, threads, scheduler)
     opened = open_run(run)
     check_weights(opened)
-    _execute(opened, execution)
+    _execute(opened, execution, verify)
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
-def status(run: Path) -> None:
-    """Tell what of RUN is done, failed, running and left, and the time to go.
+@click.option(
+    "--verify", is_flag=True, help="Compare the content of all results with their SHA-256, too."
+)
+def status(run: Path, verify: bool) -> None:
+    """Tell what of a run is done, and the time to go.
+
+    It also tells which committed files are missing or damaged.
 
     \b
-    Example:
+    Examples:
       gan2shape status run
+      gan2shape status run --verify
     """
-    from gan2shape.jobs.progress.run_display import status_table
+    from gan2shape.jobs.progress import status_table
     from gan2shape.jobs.run.status import run_status
 
-    terminal().print(status_table(run_status(run)), highlight=False)
+    found = run_status(run, verify)
+    terminal().print(status_table(found), highlight=False)
+    for sentence in found.damage:
+        click.echo(sentence)
 
 
 @click.command()
@@ -192,7 +230,9 @@ def status(run: Path) -> None:
     "first]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write the report of one run, or of several side by side: HTML, Markdown and CSV.
+    """Write the report of one run or several.
+
+    It is HTML, Markdown and CSV. Several runs are put side by side.
 
     \b
     Examples:
@@ -215,9 +255,9 @@ def _execution(
     return Execution(device, workers, threads, scheduler)
 
 
-def _execute(run: Run, execution: Execution) -> None:
+def _execute(run: Run, execution: Execution, verify: bool = False) -> None:
     """Do the run's missing shards with progress on the terminal, then report."""
-    from gan2shape.jobs.progress.run_display import progress_display
+    from gan2shape.jobs.progress import run_progress, terminal_display
     from gan2shape.jobs.run.start import execute
 
     console = terminal()
@@ -227,8 +267,8 @@ def _execute(run: Run, execution: Execution) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     with stopping(f"stopped; nothing committed is lost; go on with gan2shape resume {run.path}"):
-        with progress_display(console) as show:
-            outcome = execute(run, execution, show, announce)
+        with terminal_display(console) as display:
+            outcome = execute(run, execution, run_progress(display.show), announce, verify)
         _finish(run, outcome)
 
 

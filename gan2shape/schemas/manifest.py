@@ -14,6 +14,7 @@ MANIFEST_SCHEMA = pa.schema(
         _field("image_id", pa.string(), "unique name of the image in this run", False),
         _field("uri", pa.string(), "path or URL of the image", False),
         _field("size_bytes", pa.int64(), "size of the image file, where the listing tells"),
+        _field("content_sha256", pa.string(), "SHA-256 of the image file, where it is known"),
         _field("truth_uri", pa.string(), "ground-truth depth in scene units, if any"),
         _field("mask_uri", pa.string(), "object mask, if any"),
         _field("latent_uri", pa.string(), "latent of the image in W, if any"),

@@ -1,4 +1,4 @@
-"""What `gan2shape baseline` and `gan2shape finetune` are told to do."""
+"""The settings of `gan2shape train supervised`, `unsup3d` and `finetune`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from gan2shape.schemas.base import (
+    Betas,
+    Images,
+    Layers,
+    LearningRate,
+    Positive,
+    Precision,
+    Renderer,
+    Seed,
+    Settings,
+    Share,
+    ShiftSpread,
+    Weight,
+    first_problem,
+)
+from gan2shape.schemas.errors import ConfigError
 from gan2shape.schemas.settings import (
     CameraConfig,
-    ConfigError,
     EllipsoidShape,
     LightPriorConfig,
     NetworkConfig,
     RunConfig,
-    Settings,
     ViewPriorConfig,
-    first_problem,
 )
-
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
 
 
 class _BaselineConfig(Settings):
@@ -28,35 +37,49 @@ class _BaselineConfig(Settings):
 
     camera: CameraConfig = CameraConfig()
     networks: NetworkConfig = NetworkConfig()
-    images: Positive = 1_000_000
-    """Budget: training ends when so many have been shown."""
-    batch: Positive = 64
-    learning_rate: float = Field(default=1e-4, gt=0)
-    decay: Share = 0.0
-    """Share of the budget, at its end, over which the learning rate falls to zero."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: Weight = 5e-4
-    mirror: bool = True
-    """Mirror half of the images, at random."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    renderer: Literal["auto", "numba", "pytorch3d"] = "auto"
-    seed: int = 0
+    images: Images = Field(
+        default=500_000, description="Budget: training ends when so many images have been shown."
+    )
+    batch: Positive = Field(default=64, description="Images of one step.")
+    learning_rate: LearningRate = Field(default=1e-4, description="Adam's learning rate.")
+    decay: Share = Field(
+        default=0.0,
+        description="Share of the budget, at its end, over which the learning rate falls to zero.",
+    )
+    betas: Betas = Field(default=(0.9, 0.999), description="Adam's beta 1 and beta 2.")
+    weight_decay: Weight = Field(default=5e-4, description="Adam's weight decay.")
+    mirror: bool = Field(default=True, description="Mirror half of the images, at random.")
+    precision: Precision = Field(
+        default="auto",
+        description="Arithmetic of the networks; auto takes bfloat16 where the hardware "
+        "multiplies it natively.",
+    )
+    renderer: Renderer = Field(
+        default="auto", description="Renderer; auto takes pytorch3d on GPUs where it is installed."
+    )
+    seed: Seed = Field(default=0, description="Seed of all randomness.")
 
 
 class SupervisedConfig(_BaselineConfig):
     """The depth network, taught with true depth."""
 
     method: Literal["supervised"] = "supervised"
-    depth_weight: Weight = 30.0
-    """On the mean absolute error of the depth, in scene units; the object is about 0.1 deep."""
-    normal_weight: Weight = 1.0
-    """On the mean distance of unit normals, which is nearly their angle in radians."""
+    depth_weight: Weight = Field(
+        default=30.0, description="Weight of the mean absolute error of the depth, in scene units."
+    )
+    normal_weight: Weight = Field(
+        default=1.0,
+        description="Weight of the mean distance of unit normals, nearly their angle in radians.",
+    )
 
 
 class Unsup3dNetworkConfig(NetworkConfig):
     """Unsup3d's view moves the object along the optical axis too."""
 
-    max_shift_z: float = Field(default=0.1, ge=0)
+    max_shift_z: ShiftSpread = Field(
+        default=0.1,
+        description="Largest shift along the optical axis that the view network can tell.",
+    )
 
 
 class Unsup3dConfig(_BaselineConfig):
@@ -64,44 +87,63 @@ class Unsup3dConfig(_BaselineConfig):
 
     method: Literal["unsup3d"] = "unsup3d"
     networks: Unsup3dNetworkConfig = Unsup3dNetworkConfig()
-    symmetric: bool = True
-    """Reconstruct from the mirrored depth and albedo too."""
-    flip_weight: Weight = 0.5
-    """On the losses of that reconstruction."""
-    perceptual_weight: Weight = 1.0
-    warm_up: Annotated[int, Field(ge=0)] = 8_000
-    """Images for which the depth learns the ellipsoid, and the view nothing; 0 in the paper. With
-    black backgrounds the depth would otherwise learn first to tilt out of the light, and is slow to
-    come back."""
+    symmetric: bool = Field(
+        default=True, description="Reconstruct images from the mirrored depth and albedo too."
+    )
+    flip_weight: Weight = Field(
+        default=0.5, description="Weight of the losses of the mirrored reconstruction."
+    )
+    perceptual_weight: Weight = Field(default=1.0, description="Weight of the perceptual loss.")
+    warm_up: int = Field(
+        default=8_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Images for which depth learns an ellipsoid and views learn nothing; 0 in the "
+        "paper. Without it, depth before a black background first learns to tilt out of the light.",
+    )
     ellipsoid: EllipsoidShape = EllipsoidShape()
-    """Over the objects before a plain background, or whole images where there is none."""
-    relief_weight: Weight = 100.0
-    """On the squared error of the mean relief of a batch, as a share of the ellipsoid's; 0 in the
-    paper."""
-    background_threshold: Share = 0.06
-    depth_rate: float = Field(default=0.25, gt=0)
-    """Of the depth after the warm-up, over the others' learning rate, for views to keep up with it;
-    1 in the paper."""
+    relief_weight: Weight = Field(
+        default=100.0,
+        description="Weight on the squared error of a batch's mean relief, as a share of the "
+        "ellipsoid's; 0 in the paper.",
+    )
+    background_threshold: Share = Field(
+        default=0.06, description="Brightness below which a pixel counts as background."
+    )
+    depth_rate: float = Field(
+        default=0.25,
+        gt=0,
+        le=100,
+        description="Learning rate of the depth after the warm-up, as a share of the others'; 1 in "
+        "the paper. Views keep up with a slow depth.",
+    )
 
 
 class FinetuneConfig(_BaselineConfig):
-    """Pretrained networks, taught by single images; see `OptimizationConfig` for the losses."""
+    """Trained networks, taught by single images; see `OptimizationConfig` for the losses."""
 
     method: Literal["finetune"] = "finetune"
-    images: Positive = 48_000
-    batch: Positive = 16
-    learning_rate: float = Field(default=3e-4, gt=0)
-    decay: Share = 0.8
-    mask: Literal["background", "none"] = "none"
-    """Only objects are compared, found before a plain background; or whole images."""
-    background_threshold: float = Field(default=0.06, ge=0, le=1)
+    images: Images = Field(
+        default=48_000, description="Budget: training ends when so many images have been shown."
+    )
+    batch: Positive = Field(default=16, description="Images of one step.")
+    learning_rate: LearningRate = Field(default=3e-4, description="Adam's learning rate.")
+    decay: Share = Field(
+        default=0.8,
+        description="Share of the budget, at its end, over which the learning rate falls to zero.",
+    )
+    mask: Literal["background", "none"] = Field(
+        default="none",
+        description="Compare objects found before a plain background, or whole images.",
+    )
+    background_threshold: Share = 0.06
     view_prior: ViewPriorConfig = ViewPriorConfig()
     light_prior: LightPriorConfig = LightPriorConfig()
     symmetric: bool = True
     perceptual_weight: Weight = 0.5
     perceptual_share: float = Field(default=1.0, gt=0, le=1)
     gradient_limit: Weight = 5.0
-    feature_blocks: Positive = 4
+    feature_blocks: Layers = 4
     depth_smoothness: Weight = 0.01
     shading_smoothness: Weight = 0.01
     colour_symmetry: Weight = 0.0
@@ -110,6 +152,11 @@ class FinetuneConfig(_BaselineConfig):
 
 AnyBaseline = SupervisedConfig | Unsup3dConfig | FinetuneConfig
 BaselineConfig = Annotated[AnyBaseline, Field(discriminator="method")]
+_CONFIGS: dict[str, type[AnyBaseline]] = {
+    "supervised": SupervisedConfig,
+    "unsup3d": Unsup3dConfig,
+    "finetune": FinetuneConfig,
+}
 _ADAPTER: TypeAdapter[AnyBaseline] = TypeAdapter(BaselineConfig)
 
 CHANGEABLE = ("images", "batch", "learning_rate", "decay", "precision", "renderer")
@@ -117,17 +164,16 @@ CHANGEABLE = ("images", "batch", "learning_rate", "decay", "precision", "rendere
 
 
 def finetune_settings(config: RunConfig) -> dict[str, Any]:
-    """What finetuning takes from the settings of runs. Raises `ConfigError` for masks in files."""
+    """What finetuning takes from a run's settings. Raises `ConfigError` for masks in files."""
     if config.mask == "given":
         raise ConfigError(
-            "Finetuning takes no mask files; give a preset with mask background or none, or "
-            "'--set mask=none'."
+            "Finetuning takes no mask files; give '--set mask=background' or '--set mask=none'."
         )
     return {"mask": config.mask} | single_image_settings(config)
 
 
 def single_image_settings(config: RunConfig) -> dict[str, Any]:
-    """The same without masks, for when they are known."""
+    """What finetuning takes from a run's settings besides masks."""
     run = ("background_threshold", "view_prior", "light_prior", "renderer", "seed")
     losses = (
         *("perceptual_weight", "perceptual_share", "feature_blocks", "gradient_limit"),
@@ -147,4 +193,5 @@ def baseline_config(values: dict[str, Any]) -> AnyBaseline:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        raise ConfigError(f"Baseline: {first_problem(error, below=1)}.") from error
+        model = _CONFIGS.get(values.get("method", ""), FinetuneConfig)
+        raise ConfigError(f"Training: {first_problem(error, model, below=1)}.") from error

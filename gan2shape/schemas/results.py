@@ -27,13 +27,8 @@ class ArraySpec:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def fill(self) -> str | int:
-        """Zarr fill value: what rows hold that were never written."""
-        return MASK_MISSING if self.dtype == "uint8" else "NaN"
-
-    @property
     def missing(self) -> float:
-        """The same as a number."""
+        """What rows of images without a result hold, and rows that were never written."""
         return MASK_MISSING if self.dtype == "uint8" else float("nan")
 
 
@@ -161,6 +156,6 @@ METRICS_SCHEMA = pa.schema(
         _column("peak_memory_mb", pa.float64(), "MB", "peak resident memory of the worker so far"),
         _column("peak_device_memory_mb", pa.float64(), "MB", "peak memory on the accelerator"),
         _column("device", pa.string(), "", "device that the shard ran on"),
-        _column("config_hash", pa.string(), "", "hash of settings, weights, manifest", False),
+        _column("config_hash", pa.string(), "", "hash of settings and weights", False),
     ]
 )

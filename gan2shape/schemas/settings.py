@@ -1,87 +1,132 @@
-"""What a run is told to do: the resolved configuration, read from a preset, a YAML file and flags.
+"""The settings that decide a run's numbers. Each field has a range, a default and one sentence.
 
 Every model refuses unknown keys, so that a misspelt setting is an error and never a silent default.
+Every number is finite.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.packaged import PRIORS_FILE, asset_names, asset_path
+from gan2shape.schemas.base import (
+    Angle,
+    AngleSpread,
+    Betas,
+    Count,
+    Distance,
+    Factor,
+    Layers,
+    LearningRate,
+    Light,
+    LightRange,
+    LightSpread,
+    Positive,
+    Precision,
+    Renderer,
+    Seed,
+    Settings,
+    Share,
+    Shift,
+    ShiftSpread,
+    Weight,
+    When,
+    Width,
+)
 
-Range = tuple[float, float]
-Six = tuple[float, float, float, float, float, float]
-Four = tuple[float, float, float, float]
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-_Model = TypeVar("_Model", bound="Settings")
-When = Literal["never", "first_cycle", "later_cycles", "always"]
-
-
-class ConfigError(UserError):
-    """A setting is unknown, misspelt or out of range; the message is one sentence for people."""
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+ORIGIN = ("category", "recipe", "model")
+"""Fields of a run's settings that say where the others come from."""
 
 
 class CameraConfig(Settings):
     """Pinhole camera and the depth range of the object."""
 
-    size: Positive = 64
-    fov_degrees: float = Field(default=10.0, gt=0, lt=120)
-    min_depth: float = Field(default=0.9, gt=0)
-    max_depth: float = Field(default=1.1, gt=0)
-    rotation_depth: float = Field(default=1.0, gt=0)
+    size: int = Field(
+        default=64,
+        ge=32,
+        le=1024,
+        description="Width and height of images and shapes in pixels, a power of two.",
+    )
+    fov_degrees: float = Field(default=10.0, gt=0, lt=120, description="Field of view in degrees.")
+    min_depth: Distance = Field(
+        default=0.9, description="Nearest depth of the scene, in scene units."
+    )
+    max_depth: Distance = Field(
+        default=1.1, description="Farthest depth of the scene, in scene units."
+    )
+    rotation_depth: Distance = Field(
+        default=1.0, description="Depth of the point that objects turn about, in scene units."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> CameraConfig:
-        if self.size < 32 or self.size & (self.size - 1):
-            raise ValueError(f"size must be a power of two of at least 32, not {self.size}")
+        if self.size & (self.size - 1):
+            raise ValueError(f"size must be a power of two, not {self.size}")
         if self.min_depth >= self.max_depth:
             raise ValueError("min_depth must be below max_depth")
         return self
 
 
 class ViewPriorConfig(Settings):
-    """Gaussian of pseudo-sample views: rotations x, y, z (radians), translations x, y, z."""
+    """Gaussian of the views that pseudo samples are drawn from."""
 
-    mean: Six = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    std: Six = (0.1, 0.35, 0.05, 0.004, 0.004, 0.0)
-    view_scale: float = Field(default=1.0, gt=0)
-    """Factor on the spread of the yaw."""
+    mean: tuple[Angle, Angle, Angle, Shift, Shift, Shift] = Field(
+        default=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        description="Mean rotations x, y, z in radians, and shifts x, y, z in scene units.",
+    )
+    std: tuple[AngleSpread, AngleSpread, AngleSpread, ShiftSpread, ShiftSpread, ShiftSpread] = (
+        Field(
+            default=(0.1, 0.35, 0.05, 0.004, 0.004, 0.0),
+            description="Standard deviations of rotations x, y, z in radians, and of shifts x, "
+            "y, z in scene units.",
+        )
+    )
+    view_scale: float = Field(
+        default=1.0,
+        gt=0,
+        le=10,
+        description="Factor on the standard deviation of rotation y, the yaw.",
+    )
 
     @property
     def yaw_std(self) -> float:
-        """Of the views that are drawn."""
+        """Standard deviation of the yaw of the views that are drawn, in radians."""
         return self.view_scale * self.std[1]
 
 
 class LightPriorConfig(Settings):
-    """Random lights of pseudo samples: direction, extra diffuse r, ambient changed by alpha * r."""
+    """Random lights of pseudo samples: a Gaussian if `mean` and `std` are given, else ranges."""
 
-    mean: Four | None = None
-    """With `std`, a Gaussian of whole lights (ambient, diffuse, direction x and y, each in [-1, 1])
-    that is drawn from in place of the ranges below; `gan2shape priors` estimates it."""
-    std: Four | None = None
-    x: Range = (-0.9, 0.9)
-    y: Range = (-0.3, 0.8)
-    diffuse: Range = (-0.1, 0.7)
-    ambient_per_diffuse: float = -0.4
+    mean: tuple[Light, Light, Light, Light] | None = Field(
+        default=None,
+        description="Mean ambient and diffuse light and direction x and y of a Gaussian.",
+    )
+    std: tuple[LightSpread, LightSpread, LightSpread, LightSpread] | None = Field(
+        default=None, description="Standard deviations of that Gaussian."
+    )
+    x: LightRange = Field(default=(-0.9, 0.9), description="Range of the light's direction x.")
+    y: LightRange = Field(default=(-0.3, 0.8), description="Range of the light's direction y.")
+    diffuse: LightRange = Field(
+        default=(-0.1, 0.7), description="Range of the added diffuse light."
+    )
+    ambient_per_diffuse: float = Field(
+        default=-0.4,
+        ge=-10,
+        le=10,
+        description="Ambient light added for each unit of diffuse light.",
+    )
 
     @model_validator(mode="after")
-    def _whole_gaussian(self) -> LightPriorConfig:
+    def _whole(self) -> LightPriorConfig:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together")
+        for name in ("x", "y", "diffuse"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"the first number of {name} must not be above the second")
         return self
 
 
@@ -99,54 +144,91 @@ class PriorsFile(Settings):
             raise ValueError("there is neither view_prior nor light_prior in it")
         return self
 
+    def settings(self) -> dict[str, Any]:
+        """The settings that it tells, and no others."""
+        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"provenance"})
+
 
 class EllipsoidShape(Settings):
     """An ellipsoidal cap over an object's mask."""
 
-    radius: float = Field(default=0.4, gt=0)
-    near: float = 0.91
-    far: float = 1.02
-    extent: float = Field(default=1.0, gt=0)
-    """Axes of the ellipse over those of the mask's bounding box; 1.41 takes in the corners."""
+    radius: Factor = Field(
+        default=0.4, description="Radius of the ellipsoid along the optical axis, in scene units."
+    )
+    near: Distance = Field(
+        default=0.91, description="Depth of the cap's nearest point, in scene units."
+    )
+    far: Distance = Field(default=1.02, description="Depth of the cap's rim, in scene units.")
+    extent: Factor = Field(
+        default=1.0,
+        description="Axes of the ellipse over those of the mask's bounding box; 1.41 takes in the "
+        "corners.",
+    )
+
+    @model_validator(mode="after")
+    def _cap(self) -> EllipsoidShape:
+        if not 0 < self.far - self.near <= self.radius:
+            raise ValueError("far must be above near, by at most the radius")
+        return self
 
 
 class EllipsoidConfig(EllipsoidShape):
     """The shape that the depth network starts from (step 0)."""
 
-    iterations: Count = 1000
-    learning_rate: float = Field(default=1e-4, gt=0)
+    iterations: Count = Field(default=1000, description="Iterations that teach the ellipsoid.")
+    learning_rate: LearningRate = Field(
+        default=1e-4, description="Learning rate of these iterations."
+    )
 
 
 class NetworkConfig(Settings):
-    """Widths of the shape networks; `None` is the paper's max(4096 / size, 16)."""
+    """Widths of the shape networks, and how far views can go."""
 
-    width: Positive | None = None
-    max_view_degrees: float = Field(default=60.0, gt=0)
-    max_shift: float = Field(default=0.1, ge=0)
-    max_shift_z: float = Field(default=0.0, ge=0)
+    width: Width | None = Field(
+        default=None,
+        description="Channels of the first layers; none is the paper's max(4096 / size, 16).",
+    )
+    max_view_degrees: float = Field(
+        default=60.0, gt=0, le=180, description="Largest rotation that the view network can tell."
+    )
+    max_shift: ShiftSpread = Field(
+        default=0.1, description="Largest shift across the image that the view network can tell."
+    )
+    max_shift_z: ShiftSpread = Field(
+        default=0.0,
+        description="Largest shift along the optical axis that the view network can tell.",
+    )
 
 
 class Cycle(Settings):
     """Iterations of the three steps in one cycle, and of what is ours."""
 
-    step1: Count = 0
-    step2: Count = 0
-    view_iterations: Count = 0
-    """Iterations between steps 2 and 3 that teach the view network by how much projected samples
-    are turned from their input, which is known. Not in the paper (0)."""
-    step3: Count = 0
-    background_weight: float = Field(default=1.0, ge=0, le=1)
-    """Weight in step 3 of pixels of a plain background (`mask: background`), the object's being 1.
-    The paper's is 1: the background tells where the outline is. Once that is known it does harm,
-    since shading explains dark pixels beside the outline by slopes; 0 leaves it out."""
-    single_image_passes: Count = 0
-    """How often, at the end, all networks are fitted to each input alone, by the losses of
-    finetuning, and so are their teachers' if they have had any; depth then learns the mean of what
-    all of them see in inputs and mirrored inputs. A cycle that has nothing else needs neither
-    latents nor projected samples. Not in the paper (0)."""
-    relief_factor: float = Field(default=1.0, gt=0)
-    """How deep looks make shapes on average, beside what the networks find at the start: those of a
-    category may all be too shallow, or too deep, by as much."""
+    step1: Count = Field(default=0, description="Iterations of step 1, which fits the albedo.")
+    step2: Count = Field(
+        default=0, description="Iterations of step 2, which projects pseudo samples."
+    )
+    view_iterations: Count = Field(
+        default=0,
+        description="Iterations after step 2 that teach the view network the known turns of "
+        "projected samples; not in the paper (0).",
+    )
+    step3: Count = Field(default=0, description="Iterations of step 3, which fits the shape.")
+    background_weight: Share = Field(
+        default=1.0,
+        description="Weight in step 3 of pixels of a plain background; 1 in the paper. Once the "
+        "outline is known, 0 is better: shading explains dark pixels beside it by slopes.",
+    )
+    single_image_passes: Count = Field(
+        default=0,
+        description="How often, at the end, the networks are fitted to each input alone; not in "
+        "the paper (0). A cycle of nothing else needs no latents.",
+    )
+    relief_factor: float = Field(
+        default=1.0,
+        gt=0,
+        le=10,
+        description="Factor on the mean relief of all shapes that the single-image passes end at.",
+    )
 
     @property
     def projects(self) -> bool:
@@ -157,83 +239,123 @@ class Cycle(Settings):
 class LatentConfig(Settings):
     """How the offset encoder may move the latent in step 2."""
 
-    regularize: bool = True
-    """Send the code through the last layers F of the mapping network, with a norm penalty."""
-    mapping_layers: Positive = 8
-    """How many of the mapping network's last layers form F (the paper's F1_d)."""
-    norm_weight: float = Field(default=0.01, ge=0)
-    relative: bool = True
-    """Encode E(x) - E(G(w)) in place of E(x)."""
+    regularize: bool = Field(
+        default=True,
+        description="Send the code through the mapping network's last layers F, with a penalty.",
+    )
+    mapping_layers: Layers = Field(
+        default=8,
+        description="How many of the mapping network's last layers form F. The paper has 8 for "
+        "synthetic faces and 2 for photographs.",
+    )
+    norm_weight: Weight = Field(
+        default=0.01, description="Weight of the penalty on the code's norm."
+    )
+    relative: bool = Field(default=True, description="Encode E(x) - E(G(w)) in place of E(x).")
 
 
 class LearningRates(Settings):
     """Adam's learning rate for each network."""
 
-    depth: float = Field(default=1e-4, gt=0)
-    albedo: float = Field(default=1e-4, gt=0)
-    view: float = Field(default=1e-4, gt=0)
-    light: float = Field(default=1e-4, gt=0)
-    encoder: float = Field(default=1e-4, gt=0)
+    depth: LearningRate = Field(default=1e-4, description="Learning rate of the depth network.")
+    albedo: LearningRate = Field(default=1e-4, description="Learning rate of the albedo network.")
+    view: LearningRate = Field(default=1e-4, description="Learning rate of the view network.")
+    light: LearningRate = Field(default=1e-4, description="Learning rate of the light network.")
+    encoder: LearningRate = Field(default=1e-4, description="Learning rate of the offset encoder.")
 
 
 class OptimizationConfig(Settings):
     """The three steps, their losses and their schedule."""
 
-    cycles: tuple[Cycle, ...] = (Cycle(step1=500, step2=500, step3=200),)
-    batch: Positive = 16
-    """Pseudo or projected samples in one iteration."""
-    images_per_batch: Positive = 4
-    """Different images in one iteration of step 3; the batch's samples are divided among them."""
-    projected_samples: Positive = 32
-    """Projected samples collected per image after step 2."""
-    pseudo_albedo: Literal["network", "input"] = "network"
-    """Albedo of pseudo samples: the network's, as in the paper, or that corrected by the input
-    where it is seen there, or its mirror image is. The network's is blurred and close to the
-    average, and projected samples made from it show other people. Mirror images count where step 3
-    is symmetric."""
-    turn_calibration_iterations: Count = 0
-    """Iterations that teach a copy of the view network the known views of renderings. It then
-    tells how far projected samples follow turns about each axis, in comparison with the yaw, and
-    they count as turned so far. Not in the paper (0)."""
-    calibrate_yaw: bool = False
-    """The yaw counts as far as it is followed, too. For runs without symmetry that start from
-    networks whose relief is about right; else the yaw's turns count in full."""
-    symmetry_step1: When = "later_cycles"
-    symmetry_step3: When = "always"
-    symmetry_sides: Literal["random", "both"] = "random"
-    """What symmetric steps compare with a target: the shape or its mirror image, drawn at random,
-    or both of them, as in the paper, at twice the cost."""
+    cycles: tuple[Cycle, ...] = Field(
+        default=(Cycle(step1=500, step2=500, step3=200),),
+        max_length=100,
+        description="Iterations of each step, cycle by cycle; none at all is one forward pass.",
+    )
+    batch: Positive = Field(default=16, description="Pseudo or projected samples in one iteration.")
+    images_per_batch: Positive = Field(
+        default=4, description="Different images in one iteration of step 3, which share the batch."
+    )
+    projected_samples: Positive = Field(
+        default=32, description="Projected samples of each image after step 2."
+    )
+    pseudo_albedo: Literal["network", "input"] = Field(
+        default="network",
+        description="Colours of pseudo samples: the albedo network's, as in the paper, or the "
+        "input's where it or its mirror image shows them. The input's keep the person the same.",
+    )
+    turn_calibration_iterations: Count = Field(
+        default=0,
+        description="Iterations that teach a copy of the view network known views, to measure how "
+        "far projected samples follow turns about each axis; not in the paper (0).",
+    )
+    calibrate_yaw: bool = Field(
+        default=False,
+        description="Correct the yaw by that measurement too. Use it without symmetry, and only "
+        "from networks whose relief is about right.",
+    )
+    symmetry_step1: When = Field(
+        default="later_cycles",
+        description="When step 1 takes the object's left and right for alike.",
+    )
+    symmetry_step3: When = Field(
+        default="always", description="When step 3 takes the object's left and right for alike."
+    )
+    symmetry_sides: Literal["random", "both"] = Field(
+        default="random",
+        description="What symmetric steps compare with a target: the shape or its mirror image, "
+        "drawn at random, or both of them, as in the paper, at twice the cost.",
+    )
     learning_rates: LearningRates = LearningRates()
-    decay: float = Field(default=0.0, ge=0, le=1)
-    """Share of every step, at its end, over which the learning rates fall to zero; the paper
-    keeps them (0). Short steps need it: it takes the noise out of what they leave behind."""
-    betas: Range = (0.9, 0.999)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    gradient_limit: float = Field(default=5.0, ge=0)
-    """The depth's gradient at a pixel counts for at most so many times the mean of its image.
-    Triangles seen edge-on have gradients hundreds of times the usual. The paper has no limit (0).
-    """
-    perceptual_weight: float = Field(default=0.5, ge=0)
-    perceptual_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of an iteration's targets, drawn at random, that are compared by features; the others'
-    weight is theirs then. Features take most of the time of steps 1 and 3. The paper's is 1."""
-    depth_smoothness: float = Field(default=0.01, ge=0)
-    """Weight on the second differences of the canonical depth, in scene units."""
-    shading_smoothness: float = Field(default=0.01, ge=0)
-    colour_symmetry: float = Field(default=0.0, ge=0)
-    """Weight in step 3, where it is symmetric, on how unlike the two halves of an input are once
-    they are unshaded. Not in the paper (0)."""
-    colour_evenness: float = Field(default=0.0, ge=0)
-    """Weight in step 3 on how much brightness varies among points of an input that have one
-    chromaticity, once they are unshaded. Not in the paper (0)."""
-    view_weight: float = Field(default=0.0, ge=0)
-    """Weight in step 3 on how wrong views of projected samples are, whose turns are known, in
-    standard deviations of the prior, and on a mean view of the inputs that leaves the prior's mean.
-    Not in the paper (0)."""
-    feature_blocks: Positive = 4
-    """Discriminator blocks whose features are compared."""
-    collapse_ratio: float = Field(default=0.05, ge=0)
-    """An image fails when its projected samples vary less than this share of its pseudo samples."""
+    decay: Share = Field(
+        default=0.0,
+        description="Share of every step, at its end, over which the learning rates fall to zero; "
+        "0 in the paper. Short steps need it.",
+    )
+    betas: Betas = Field(default=(0.9, 0.999), description="Adam's beta 1 and beta 2.")
+    weight_decay: Weight = Field(default=5e-4, description="Adam's weight decay.")
+    gradient_limit: Weight = Field(
+        default=5.0,
+        description="The depth's gradient at a pixel counts for at most so many times the mean of "
+        "its image; 0 is no limit, as in the paper. Triangles seen edge-on have huge gradients.",
+    )
+    perceptual_weight: Weight = Field(default=0.5, description="Weight of the perceptual loss.")
+    perceptual_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of an iteration's targets, drawn at random, that are compared by "
+        "features, which take most of the time; 1 in the paper.",
+    )
+    depth_smoothness: Weight = Field(
+        default=0.01, description="Weight on the second differences of the canonical depth."
+    )
+    shading_smoothness: Weight = Field(
+        default=0.01, description="Weight on the second differences of the diffuse shading."
+    )
+    colour_symmetry: Weight = Field(
+        default=0.0,
+        description="Weight in step 3, where it is symmetric, on how unlike the two halves of an "
+        "input are once they are unshaded; not in the paper (0).",
+    )
+    colour_evenness: Weight = Field(
+        default=0.0,
+        description="Weight in step 3 on how much brightness varies among points of one "
+        "chromaticity once they are unshaded; not in the paper (0).",
+    )
+    view_weight: Weight = Field(
+        default=0.0,
+        description="Weight in step 3 on the error of the views of projected samples, whose turns "
+        "are known; not in the paper (0).",
+    )
+    feature_blocks: Layers = Field(
+        default=4, description="Blocks of the discriminator whose features are compared."
+    )
+    collapse_ratio: Share = Field(
+        default=0.05,
+        description="An image fails when its projected samples vary less than this share of its "
+        "pseudo samples.",
+    )
 
     @property
     def symmetric(self) -> bool:
@@ -244,25 +366,38 @@ class OptimizationConfig(Settings):
 class InversionConfig(Settings):
     """Optimising a latent in W for every image that comes without one."""
 
-    iterations: Positive = 150
-    batch: Positive = 16
-    learning_rate: float = Field(default=0.3, gt=0)
-    """In units of W's spread."""
-    start_samples: Positive = 256
-    """Random samples of the generator; the search begins at the one most like the image."""
-    perceptual_weight: float = Field(default=1.0, ge=0)
-    """Weight on the discriminator's features, and on LPIPS where its weights are given."""
+    iterations: Positive = Field(
+        default=150, description="Iterations of the inversion of an image."
+    )
+    batch: Positive = Field(default=16, description="Images that are inverted together.")
+    learning_rate: Factor = Field(
+        default=0.3, description="Learning rate, in units of the spread of W."
+    )
+    perceptual_weight: Weight = Field(
+        default=1.0,
+        description="Weight of the perceptual distance, by the discriminator or by LPIPS.",
+    )
+    start_samples: Positive = Field(
+        default=256,
+        description="Random samples of the GAN; the search begins at the one most like the image.",
+    )
 
 
 class RunConfig(Settings):
     """All that decides a run's numbers, besides the images and the weights."""
 
-    name: str = "custom"
+    category: str = Field(default="custom", description="Category that the settings come from.")
+    recipe: str = Field(default="custom", description="Recipe that the settings come from.")
+    model: str | None = Field(default=None, description="Model that the settings come from.")
     camera: CameraConfig = CameraConfig()
-    mask: Literal["given", "background", "none"] = "none"
-    """Object masks: from files, from a plain background found in the image, or the whole image."""
-    background_threshold: float = Field(default=0.06, ge=0, le=1)
-    """Brightness (0 to 1) below which a pixel counts as background."""
+    mask: Literal["given", "background", "none"] = Field(
+        default="none",
+        description="Object masks: given as files, found before a plain dark background, or none, "
+        "which takes the whole image.",
+    )
+    background_threshold: Share = Field(
+        default=0.06, description="Brightness below which a pixel counts as background."
+    )
     view_prior: ViewPriorConfig = ViewPriorConfig()
     light_prior: LightPriorConfig = LightPriorConfig()
     ellipsoid: EllipsoidConfig = EllipsoidConfig()
@@ -270,14 +405,24 @@ class RunConfig(Settings):
     latent: LatentConfig = LatentConfig()
     optimization: OptimizationConfig = OptimizationConfig()
     inversion: InversionConfig = InversionConfig()
-    group_size: Positive = 4
-    """Images that share one set of network weights; 1 gives every image its own."""
-    shard_size: Positive = 16
-    """Images of one task, a multiple of group_size."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the networks; auto takes bfloat16 where the hardware multiplies it natively."""
-    renderer: Literal["auto", "numba", "pytorch3d"] = "auto"
-    seed: int = 0
+    group_size: int = Field(
+        default=4,
+        ge=1,
+        le=100_000,
+        description="Images that share one set of networks; 1 gives every image its own.",
+    )
+    shard_size: int = Field(
+        default=16, ge=1, le=100_000, description="Images of one task, a multiple of group_size."
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="Arithmetic of the networks; auto takes bfloat16 where the hardware "
+        "multiplies it natively.",
+    )
+    renderer: Renderer = Field(
+        default="auto", description="Renderer; auto takes pytorch3d on GPUs where it is installed."
+    )
+    seed: Seed = Field(default=0, description="Seed of all randomness.")
 
     @model_validator(mode="after")
     def _whole_groups(self) -> RunConfig:
@@ -290,7 +435,7 @@ class RunConfig(Settings):
 
     @property
     def forward_only(self) -> bool:
-        """Whether pretrained networks are to be taken as they are, without any fitting."""
+        """Whether trained networks are to be taken as they are, without any fitting."""
         return not self.optimization.cycles
 
     @property
@@ -306,98 +451,3 @@ class RunConfig(Settings):
 def plain_digest(values: Any) -> str:
     """SHA-256 of settings as they are stored, or of other plain values, as canonical JSON."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def preset_names() -> list[str]:
-    """Names that `load_config` takes besides paths."""
-    folder = resources.files("gan2shape.schemas") / "presets"
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
-
-
-def load_config(
-    preset: str | Path,
-    overrides: dict[str, Any] | None = None,
-    priors: str | Path | None = None,
-) -> RunConfig:
-    """Read a preset by name, or a YAML file by path, and lay priors and then `overrides` over it.
-
-    `overrides` maps dotted keys to values: `{"optimization.batch": 8}`. `priors` is a YAML file, or
-    the name of packaged ones, with the settings `view_prior` and `light_prior` and no others.
-    Raises `ConfigError` with one sentence that names the file and the key.
-    """
-    if str(preset) in preset_names():
-        text = (resources.files("gan2shape.schemas") / "presets" / f"{preset}.yaml").read_text()
-    elif Path(preset).is_file():
-        try:
-            text = Path(preset).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{preset} cannot be read as a text file of settings.") from error
-    else:
-        known = ", ".join(preset_names())
-        raise ConfigError(
-            f"There is no preset or YAML file {str(preset)!r}; the presets are {known}."
-        )
-    tree = _tree(text, preset)
-    below = {} if priors is None else _load_priors(priors)
-    for dotted, value in (below | (overrides or {})).items():
-        branch = tree
-        *parents, leaf = dotted.split(".")
-        for level, key in enumerate(parents, 1):
-            branch = branch.setdefault(key, {})
-            if not isinstance(branch, dict):
-                whole = ".".join(parents[:level])
-                kind = "a list, given as a whole" if isinstance(branch, list) else "a single value"
-                raise ConfigError(
-                    f"Setting {dotted!r} does not exist: {key!r} is {kind}, as in {whole}=VALUE."
-                )
-        branch[leaf] = value
-    return _validated(RunConfig, tree, preset)
-
-
-def _load_priors(name_or_path: str | Path) -> dict[str, Any]:
-    """The settings that a priors file tells, by dotted keys."""
-    path = asset_path(name_or_path, PRIORS_FILE)
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(asset_names(PRIORS_FILE)) or "none"
-        raise ConfigError(
-            f"The priors {str(name_or_path)!r} cannot be read; give a file that 'gan2shape priors' "
-            f"wrote, or the name of packaged priors ({known})."
-        ) from error
-    found = _validated(PriorsFile, _tree(text, path), path)
-    parts = {"view_prior": found.view_prior, "light_prior": found.light_prior}
-    return {
-        f"{name}.{key}": value
-        for name, part in parts.items()
-        if part is not None
-        for key, value in part.model_dump(exclude_unset=True).items()
-    }
-
-
-def _tree(text: str, source: str | Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{source} must hold settings as 'key: value' lines.")
-    return tree
-
-
-def _validated(model: type[_Model], tree: dict[str, Any], source: str | Path) -> _Model:
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {first_problem(error)}.") from error
-
-
-def first_problem(error: ValidationError, below: int = 0) -> str:
-    """The setting that is wrong, by its keys from the level `below` on, and why."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][below:])
-    why = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-    why = why.removeprefix("Value error, ")
-    return f"{where}: {why}" if where else why

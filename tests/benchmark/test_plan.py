@@ -15,8 +15,8 @@ from gan2shape.jobs.run.store import Weights
 from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.networks.trained import TrainedNetworks
 from gan2shape.schemas.benchmark import load_recipe, packaged_recipe
-from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.settings import ConfigError, RunConfig
+from gan2shape.schemas.errors import ConfigError, UserError
+from gan2shape.schemas.settings import RunConfig
 from tests.benchmark import tiny
 from tests.networks import tiny_networks
 
@@ -54,7 +54,7 @@ def test_rows_differ_in_what_they_are_about_and_in_nothing_else(whole: Plan) -> 
     assert last.start is not None
     assert last.chain == (starts[6], last.start, starts[4], last)
     assert last.config.networks.model_dump() == config_of(starts[6]).networks.model_dump()
-    assert rows[10].config.name == "heads64-tune"
+    assert rows[10].config.recipe == "single-image"
     assert len(whole.trainings) == 8
     changed = {
         5: {"latent": {"regularize": False}},
@@ -135,12 +135,14 @@ def named(made: Plan, name: str) -> Training:
 
 def test_packaged_networks_start_three_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     gan = load_gan("heads64")
-    monkeypatch.setattr(plan_module, "asset_names", lambda file: ["heads64"])
-    with pytest.raises(UserError, match="No heads64-pretrained networks come with this"):
-        plan(packaged=True)
-    monkeypatch.setattr(plan_module, "asset_names", lambda file: ["heads64", "heads64-pretrained"])
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_module, "asset_path", lambda name, file: Path("absent"))
+        with pytest.raises(
+            UserError, match=r"No networks heads64/joint\.safetensors come with this"
+        ):
+            plan(packaged=True)
     networks = tiny_networks(gan.sha256, gan.generator.style_dim, 64)
-    digests = {"heads64": "5" * 64, "heads64-pretrained": "6" * 64}
+    digests = {"heads64": "5" * 64, "heads64/joint.safetensors": "6" * 64}
 
     def load(name: str) -> TrainedNetworks:
         return replace(networks, sha256=digests[name], source=name)
@@ -148,12 +150,12 @@ def test_packaged_networks_start_three_rows(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(plan_module, "load_networks", load)
     made = plan(packaged=True)
     starts = {row.method.number: row.start for row in made.rows}
-    pretrained = Weights("heads64-pretrained", "6" * 64)
+    pretrained = Weights("heads64/joint.safetensors", "6" * 64)
     assert starts[6] == starts[9] == pretrained
     assert starts[10] == Weights("heads64", "5" * 64)
     trained = [n for n, start in starts.items() if isinstance(start, Training)]
     assert trained == [1, 4, 5, 7, 8]
-    assert "row 9 Pretrained networks, one forward pass: heads64-forward from packaged" in str(made)
+    assert "row 9 Pretrained networks, one forward pass: forward from packaged" in str(made)
     networks = replace(networks, gan_sha256="0" * 64)
     with pytest.raises(UserError, match="were trained with another GAN"):
         plan(packaged=True)
@@ -185,10 +187,10 @@ def test_the_packaged_recipes_make_plans(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("tiny: {heads: 0}", r"x.yaml: tiny.heads: .*greater than 0"),
+        ("tiny: {heads: 0}", r"x.yaml: tiny.heads must be greater than or equal to 1"),
         ("tiny: {budget: 3}", "x.yaml: tiny.*(unknown setting|required)"),
         ("other: {}", "x.yaml holds no recipe 'tiny'"),
-        ("[", "x.yaml holds no recipe"),
+        ("[", "x.yaml is not valid YAML"),
     ],
 )
 def test_wrong_recipes_are_explained(text: str, sentence: str) -> None:
@@ -201,5 +203,5 @@ def test_what_is_not_up_to_a_recipe() -> None:
         tiny.recipe(unsup3d={"symmetric": False})
     with pytest.raises(ConfigError, match=r"tiny\.budget: unknown setting"):
         tiny.recipe(budget=3)
-    with pytest.raises(ConfigError, match="Baseline: widht: unknown setting"):
+    with pytest.raises(ConfigError, match="Training: widht: unknown setting"):
         tiny.recipe(supervised={"widht": 8})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from markupsafe import Markup
+import yaml
 
 from gan2shape.benchmark import experiments, heads, rows, run, trainings
 from gan2shape.benchmark.manipulation.parts import ROTATION, experiment
@@ -24,10 +23,13 @@ from gan2shape.benchmark.run import benchmark
 from gan2shape.benchmark.scores import read_results
 from gan2shape.benchmark.sections import Experiment, Section
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.report.summary import summarise
+from gan2shape.jobs.progress import Display
+from gan2shape.jobs.report import reference_rows
+from gan2shape.jobs.report.results import read_results as read_runs
+from gan2shape.jobs.report.results import seconds_per_image
+from gan2shape.jobs.report.scores import ratios
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.start import Execution
-from gan2shape.jobs.training.networks import train as train_baseline
 from gan2shape.schemas.errors import UserError
 from tests.benchmark import tiny
 from tests.networks import lpips_weights
@@ -77,26 +79,27 @@ def copied(whole: Path, tmp_path: Path) -> Path:
 
 def test_what_it_leaves(whole: Path) -> None:
     results = read_results(open_bench(whole))
-    finished = [row.method.number for row in results.rows if row.counts]
-    assert finished == [1, 2, 3, 6, 9]
+    assert results.counting == [1, 2, 3, 6, 9]
     assert results.compared.all()
     by_number = {row["number"]: row for row in pq.read_table(whole / "table.parquet").to_pylist()}
-    (summary,) = summarise([whole / "rows" / "06-gan2shape"])
-    assert summary.method.scores["side"].tolist() == results.row(6).scores["side"].tolist()
-    assert by_number[6]["seconds_per_image"] == pytest.approx(summary.seconds_per_image)
-    constant = summary.constant
-    assert constant is not None
-    np.testing.assert_array_equal(constant.scores["side"], results.row(2).scores["side"])
-    assert by_number[6]["side_ratio"] == pytest.approx(summary.method.ratio("side", constant))
+    (found,) = read_runs([whole / "rows" / "06-gan2shape"])
+    assert found.scores["side"].tolist() == results.row(6)["side"].tolist()
+    assert by_number[6]["seconds_per_image"] == pytest.approx(seconds_per_image(found.frame))
+    constant = found.references[reference_rows.CONSTANT]
+    np.testing.assert_array_equal(constant["side"], results.row(2)["side"])
+    ratio = ratios(found.scores, constant)["side"]
+    assert by_number[6]["side_ratio"] == pytest.approx(ratio)
     # Row 3 knows the train heads, not these.
-    assert summary.average is not None
-    assert by_number[3]["side_mean"] != summary.average.scores["side"].mean()
+    average = found.references[reference_rows.AVERAGE]
+    assert by_number[3]["side_mean"] != average["side"].mean()
     assert by_number[6]["training_seconds"] == by_number[9]["training_seconds"] > 0
     assert by_number[4]["state"] == "not made yet"
     page = (whole / "index.html").read_text()
     assert page.count('class="tag best"') == 5
     assert page.count("Error of row") == 5
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert page.count('<figure class="chart">') == 2
+    assert (whole / "plotly.min.js").exists()
+    assert "http://" not in page
     assert "https://" not in page
     assert "Row 6, SIDE ratio" in page
     assert "| 6 | GAN2Shape | Y | 3 |" in (whole / "table.md").read_text()
@@ -108,12 +111,7 @@ def test_the_same_command_leaves_what_is_there_alone(
     def fail(*args: Any, **options: Any) -> None:
         raise AssertionError("done already")
 
-    for module, name in (
-        (heads, "write_heads"),
-        (trainings.baselines, "train"),
-        (trainings.pretrain, "pretrain"),
-        (rows, "execute"),
-    ):
+    for module, name in ((heads, "write_heads"), (run, "train_all"), (rows, "execute")):
         monkeypatch.setattr(module, name, fail)
     notes = make(request(whole))
     assert sum(note.endswith("is done already") for note in notes) == 6
@@ -139,28 +137,25 @@ def test_an_interrupted_benchmark_goes_on(
     def stopped(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    def stop_inside(asked: Any, show: Any, note: Any) -> Path:
-        def shown(stage: str, done: int, total: int) -> None:
+    def stop_inside(task: str, stage: str, done: int, total: int, *more: Any) -> None:
+        if task.startswith("supervised-"):
             raise KeyboardInterrupt
 
-        return train_baseline(replace(asked, log_images=4), shown, note)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(trainings.baselines, "train", stop_inside)
-        with pytest.raises(KeyboardInterrupt):
-            make(asked)
-    (record,) = cache.glob("supervised-*.json")
-    tree = json.loads(record.read_text())
-    assert tree["finished"] is False
-    assert tree["seconds"] > 0
-    assert tree["origin"]["settings"]["method"] == "supervised"
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(asked, tiny.CPU, Display(stop_inside, lambda text: None))
+    (work,) = cache.glob("supervised-*/")
+    before = trainings.read_record(cache, work.name)
+    assert not before.finished
+    assert before.seconds > 0
+    fixed = yaml.safe_load((work / "record.yaml").read_text())["fixed"]
+    assert fixed["settings"]["method"] == "supervised"
     with monkeypatch.context() as patched:
         patched.setattr(rows, "execute", stopped)
         with pytest.raises(KeyboardInterrupt):
             make(asked)
-    after = json.loads(record.read_text())
-    assert after["finished"] is True
-    assert after["seconds"] > tree["seconds"]
+    after = trainings.read_record(cache, work.name)
+    assert after.finished
+    assert after.seconds > before.seconds
     write_benchmark(out)
     table = pq.read_table(out / "table.parquet").to_pylist()
     assert table[0]["state"] == "not made yet"
@@ -239,7 +234,7 @@ def test_networks_that_changed_under_an_unfinished_row(copied: Path) -> None:
     finally:
         file.write_bytes(before)
     make(request(copied))
-    assert read_results(open_bench(copied)).row(9).finished
+    assert read_results(open_bench(copied)).states["state"][9] == ""
 
 
 def test_an_experiment_adds_a_part_and_a_section(
@@ -252,15 +247,14 @@ def test_an_experiment_adds_a_part_and_a_section(
         file = bench.out / "found.txt"
         if not file.exists():
             return None
-        text = file.read_text()
-        return Section("Rotation", Markup("<p class='lead'>{}</p>").format(text), text)
+        return Section("Rotation", file.read_text())
 
     monkeypatch.setattr(experiments, "EXPERIMENTS", (Experiment("rotation", do, section),))
     write_benchmark(copied)
     assert "Rotation" not in (copied / "index.html").read_text()
     notes = make(request(copied))
     assert notes[-2:] == ["part 7 of 8: table and page", "part 8 of 8: rotation"]
-    assert "<p class='lead'>a figure</p>" in (copied / "index.html").read_text()
+    assert '<p class="lead">a figure</p>' in (copied / "index.html").read_text()
     assert "## Rotation\n\na figure" in (copied / "table.md").read_text()
 
 
@@ -290,7 +284,7 @@ def test_the_commands(
         (["report", new], "is no benchmark"),
         (["heads", "--out", new, "--rows", "0-3"], "write numbers from 1 to 10"),
         (["heads", "--out", new, "--gan", "x.pt"], "x.pt"),
-        (["heads", "--out", new, "--priors", "x.yaml"], "The priors 'x.yaml'"),
+        (["heads", "--out", new, "--priors", "x.yaml"], "no priors 'x.yaml'"),
         (["heads", "--out", new, "--count", "200000"], "holds 100000 heads"),
         (["heads", "--out", copied, "--split", "val"], "benchmark with other heads"),
     ]

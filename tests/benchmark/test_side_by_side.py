@@ -44,7 +44,7 @@ def test_they_give_what_they_give_one_by_one(heads: Path, tmp_path: Path) -> Non
     shown: list[tuple[str, str, int, int]] = []
     notes: list[str] = []
 
-    def show(name: str, stage: str, done: int, total: int) -> None:
+    def show(name: str, stage: str, done: int, total: int, *more: Any) -> None:
         shown.append((name, stage, done, total))
 
     both, one = tmp_path / "both", tmp_path / "one"
@@ -82,7 +82,7 @@ def killed(*args: Any) -> None:
 def test_one_whose_process_is_killed_ends_with_a_sentence(
     heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_by_side, "_task", killed)
+    monkeypatch.setattr(side_by_side, "train_in_worker", killed)
     wanted = trainings(plan(tmp_path, (1, 6)))
     with pytest.raises(UserError, match=rf"process of {wanted[0].folder} was killed .*--workers 1"):
         train_all(wanted, heads, tmp_path / "cache", TWO, lambda *words: None, print)
@@ -91,7 +91,7 @@ def test_one_whose_process_is_killed_ends_with_a_sentence(
 def test_one_that_diverges_ends_with_what_a_benchmark_can_change(
     heads: Path, tmp_path: Path
 ) -> None:
-    wild = tiny.RECIPE["supervised"] | {"learning_rate": 1e30, "images": 400}
+    wild = tiny.RECIPE["supervised"] | {"learning_rate": 1e5, "images": 400}
     wanted = trainings(plan(tmp_path, (1,), supervised=wild))
     with pytest.raises(UserError, match=f"{wanted[0].folder} diverged; leave out .* --rows"):
         train_all(wanted, heads, tmp_path / "cache", tiny.CPU, lambda *words: None, print)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from gan2shape.benchmark.display import Display
+from gan2shape.jobs.progress import Display
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, Outcome
@@ -41,7 +40,7 @@ _STEPS: dict[str, Any] = {
     "precision": "float32",
 }
 _FINETUNE = {
-    "preset": "heads64-finetune",
+    "recipe": "finetune",
     "training": {"images": 8, "batch": 4, "precision": "float32"},
 }
 RECIPE: dict[str, Any] = {
@@ -50,18 +49,18 @@ RECIPE: dict[str, Any] = {
     "supervised": _BASELINE,
     "unsup3d": _BASELINE | {"warm_up": 0},
     "pretrain": {
-        "preset": "heads64-pretrain",
+        "recipe": "joint",
         "heads": 2,
         "set": _STEPS | {"networks.width": 8, "ellipsoid.iterations": 2},
     },
     "finetune": _FINETUNE,
     "teach": _FINETUNE,
-    "forward": {"preset": "heads64-forward", "set": {"precision": "float32"}},
+    "forward": {"recipe": "forward", "set": {"precision": "float32"}},
     "tune": {
-        "preset": "heads64-tune",
+        "recipe": "single-image",
         "set": {"optimization.cycles": [{"single_image_passes": 2}], "precision": "float32"},
     },
-    "refine": {"preset": "heads64-refine", "set": _STEPS},
+    "refine": {"recipe": "refine", "set": _STEPS},
 }
 
 
@@ -103,17 +102,4 @@ def execute(run: store.Run, execution: Execution, show: Any = None) -> Outcome:
 def quiet(notes: list[str] | None = None) -> Display:
     """A display that keeps what is said."""
     said = [] if notes is None else notes
-
-    @contextmanager
-    def steps() -> Iterator[Any]:
-        yield (lambda stage, done, total: None), said.append
-
-    @contextmanager
-    def side_by_side() -> Iterator[Any]:
-        yield (lambda name, stage, done, total: None), said.append
-
-    @contextmanager
-    def run() -> Iterator[Any]:
-        yield lambda status: None
-
-    return Display(said.append, steps, side_by_side, run)
+    return Display(lambda *words: None, said.append)

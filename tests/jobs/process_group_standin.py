@@ -21,4 +21,4 @@ def work(job: Any, process_group: Any, *others: Any) -> None:
 
 if __name__ == "__main__":
     processes.GRACE = 0.1
-    processes.in_processes(work, None, ("cpu", "cpu"), 1, print, print)
+    processes.in_processes(work, None, processes.Compute(("cpu", "cpu")), print, print)

@@ -10,7 +10,8 @@ import torch
 import yaml
 from PIL import Image
 
-from gan2shape.jobs.synthetic import DataSetError, contact_sheet, parse_seeds, write_heads
+from gan2shape.jobs.pictures import grid
+from gan2shape.jobs.synthetic import DataSetError, parse_seeds, write_heads
 from gan2shape.jobs.weights.head_model import load_head_model
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.geometry import normals_from_depth
@@ -79,9 +80,9 @@ def test_impossible_data_sets_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_contact_sheet_goes_row_by_row() -> None:
+def test_grids_go_row_by_row() -> None:
     tiles = [np.full((2, 2, 3), value, np.uint8) for value in (1, 2, 3)]
-    sheet = contact_sheet(tiles, columns=2)
+    sheet = grid(np.stack(tiles), columns=2)
     np.testing.assert_array_equal(sheet[::2, ::2, 0], [[1, 2], [3, 0]])
 
 

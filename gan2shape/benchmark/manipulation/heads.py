@@ -1,4 +1,4 @@
-"""The heads of a finished run: what was found of them, and what they really look like."""
+"""The heads of a finished run: the shapes that it found, and the true heads."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gan2shape.pipeline.synthetic.variations import Sitter, Studio
 from gan2shape.schemas.errors import UserError
 
 FEWEST = 2
-"""A head is also compared with another one."""
+"""Each head is also compared with another head."""
 UNLIKE = 0.02
-"""Mean difference on [0, 1] from which on an image is not taken for a drawing of its head."""
+"""An image that differs more from the drawing of its head, on average on [0, 1], is refused."""
 ARRAYS = ("depth", "albedo", "view", "light", "mask", "latent")
 
 
@@ -40,7 +40,7 @@ class Subjects:
     albedo is corrected by what the inputs show of it."""
     sitters: list[Sitter]
     others: list[Sitter]
-    """For each of them another head of the run."""
+    """Another head of the run for each head."""
 
     @property
     def lights(self) -> Tensor:
@@ -52,8 +52,9 @@ class RunHeads:
     """The heads of a run that have a result, at the run's size."""
 
     def __init__(self, run: store.Run, limit: int | None = None) -> None:
-        """Takes the first `limit` of them. Raises `UserError` when the run's images are no
-        synthetic heads, and `TooFewHeadsError`.
+        """Use the first `limit` heads with a result.
+
+        Raises `UserError` for images that are no synthetic heads, and `TooFewHeadsError`.
         """
         self.run = run
         view = store.read_rows(run.path, "view", slice(0, run.record.images))

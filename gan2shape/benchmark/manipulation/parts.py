@@ -1,6 +1,6 @@
 """The paper's image manipulations as parts of a benchmark: heads turned and relit.
 
-views/   rotation.parquet, relighting.parquet, their pictures, and what they go on from
+views/   rotation.parquet, relighting.parquet, their pictures, and checkpoints
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+import pandas as pd
 from PIL import Image
 
-from gan2shape.benchmark.display import Display
 from gan2shape.benchmark.manipulation import relighting, rotation
 from gan2shape.benchmark.manipulation.heads import FEWEST, TooFewHeadsError
 from gan2shape.benchmark.manipulation.identity import FULL
@@ -26,14 +24,15 @@ from gan2shape.benchmark.methods import METHODS as ROWS
 from gan2shape.benchmark.record import Bench
 from gan2shape.benchmark.rows import is_made
 from gan2shape.benchmark.sections import Experiment, Section
+from gan2shape.jobs.progress import Display, steps_of
 from gan2shape.jobs.report.gallery import data_uri
-from gan2shape.jobs.report.page import environment
+from gan2shape.jobs.report.tables import Table, decimals
 from gan2shape.jobs.run import store
 from gan2shape.schemas.packaged import NETWORKS_FILE, asset_path
 
 FOLDER = "views"
 SHAPES = (10, 6)
-"""Rows whose shapes are turned and relit: the first of them that is finished."""
+"""Numbers of the rows whose shapes may be used: the first one that is finished is."""
 BUDGET = FULL
 """Of the network that tells heads apart."""
 CACHED = "identity"
@@ -46,18 +45,17 @@ COLUMNS = {
     "lpips": ("LPIPS", 3),
 }
 """Titles and digits of the scores."""
-DASH = "–"
 
 
 @dataclass(frozen=True)
 class Manipulation:
-    """One of them, and what people read about it."""
+    """A manipulation, and what people read about it."""
 
     name: str
     title: str
     run: Callable[..., Views]
     changes: dict[str, str]
-    """Names in the table to those for people."""
+    """The changes: names in the table to names for people."""
     lead: str
 
 
@@ -98,17 +96,16 @@ def _make(manipulation: Manipulation, bench: Bench, display: Display) -> None:
         display.note(f"{manipulation.name} is left out: the networks of {run.path} are gone")
         return
     try:
-        with display.steps() as (show, _):
-            manipulation.run(
-                run.path,
-                bench.record.gan.path,
-                networks.path,
-                bench.out / FOLDER,
-                identity=BUDGET,
-                cache=bench.cache / CACHED,
-                lpips=bench.record.lpips and Path(bench.record.lpips),
-                show=show,
-            )
+        manipulation.run(
+            run.path,
+            bench.record.gan.path,
+            networks.path,
+            bench.out / FOLDER,
+            identity=BUDGET,
+            cache=bench.cache / CACHED,
+            lpips=bench.record.lpips and Path(bench.record.lpips),
+            show=steps_of(display.show, manipulation.name),
+        )
     except TooFewHeadsError:
         display.note(f"{manipulation.name} is left out: it needs {FEWEST} heads with a result")
 
@@ -126,68 +123,47 @@ def _section(manipulation: Manipulation, bench: Bench) -> Section | None:
     views = read_views(*result_files(bench.out / FOLDER, manipulation.name))
     if views is None:
         return None
-    overall, changes, notes = _overall(views), _by_change(manipulation, views), _notes(views)
-    body = (
-        environment()
-        .get_template("manipulation.html.j2")
-        .render(
-            name=manipulation.name,
-            lead=manipulation.lead,
-            tables=[overall, changes],
-            notes=notes,
-            picture=_picture(views.picture),
-        )
+    with Image.open(views.picture) as image:
+        picture = data_uri(np.asarray(image.convert("RGB"), np.float32) / 255)
+    return Section(
+        manipulation.title,
+        manipulation.lead,
+        (_overall(views), _by_change(manipulation, views)),
+        _notes(views),
+        picture,
     )
-    text = [manipulation.lead, "", *_lines(overall), "", " ".join(notes), "", *_lines(changes)]
-    return Section(manipulation.title, Markup(body), "\n".join(text))
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Printed text."""
-
-    corner: str
-    columns: list[str]
-    rows: dict[str, list[str]]
-
-
-def _overall(views: Views) -> _Table:
+def _overall(views: Views) -> Table:
     """All scores of every method, over all changes."""
-    found = {row["method"]: row for row in _rows(views, ALL)}
-    shown = [
-        name for name in COLUMNS if any(row[f"{name}_mean"] is not None for row in found.values())
-    ]
-    return _Table(
-        "Method",
-        [COLUMNS[name][0] for name in shown],
-        {METHODS[method]: [_score(row, name) for name in shown] for method, row in found.items()},
-    )
+    found = _rows(views, ALL)
+    columns = {
+        title: _mean(found, name, digits) + " ± " + decimals(found[f"{name}_std"], digits)
+        for name, (title, digits) in COLUMNS.items()
+        if found[f"{name}_mean"].notna().any()
+    }
+    return Table("Method", pd.DataFrame(columns))
 
 
-def _by_change(manipulation: Manipulation, views: Views) -> _Table:
+def _by_change(manipulation: Manipulation, views: Views) -> Table:
     """The first score of every method under every change."""
-    score = next(iter(COLUMNS))
-    columns = [{row["method"]: row for row in _rows(views, name)} for name in manipulation.changes]
-    return _Table(
-        COLUMNS[score][0],
-        list(manipulation.changes.values()),
-        {
-            METHODS[method]: [_score(column[method], score, spread=False) for column in columns]
-            for method in columns[0]
-        },
-    )
+    score, (title, digits) = next(iter(COLUMNS.items()))
+    columns = {
+        shown: _mean(_rows(views, name), score, digits)
+        for name, shown in manipulation.changes.items()
+    }
+    return Table(title, pd.DataFrame(columns))
 
 
-def _rows(views: Views, change: str) -> list[dict[str, Any]]:
-    return [row for row in views.table.to_pylist() if row["change"] == change]
+def _rows(views: Views, change: str) -> pd.DataFrame:
+    """The table's rows of one change, by the methods' names for people."""
+    table = views.table.to_pandas()
+    rows = table[table["change"] == change]
+    return rows.set_axis(rows["method"].map(METHODS))
 
 
-def _score(row: dict[str, Any], name: str, spread: bool = True) -> str:
-    mean, std, digits = row[f"{name}_mean"], row[f"{name}_std"], COLUMNS[name][1]
-    if mean is None:
-        return DASH
-    mean = round(mean, digits) + 0.0  # never -0
-    return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if spread else "")
+def _mean(rows: pd.DataFrame, score: str, digits: int) -> pd.Series:
+    return decimals(rows[f"{score}_mean"].round(digits), digits)
 
 
 def _notes(views: Views) -> list[str]:
@@ -204,18 +180,3 @@ def _notes(views: Views) -> list[str]:
         f"“{METHODS['truth']}” and “{METHODS['other']}” under the same view and light show the "
         "range of each score.",
     ]
-
-
-def _lines(table: _Table) -> list[str]:
-    """As Markdown."""
-    head = [table.corner, *table.columns]
-    return [
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {' | '.join([name, *cells])} |" for name, cells in table.rows.items()),
-    ]
-
-
-def _picture(file: Path) -> str:
-    with Image.open(file) as image:
-        return data_uri(np.asarray(image.convert("RGB"), np.float32) / 255)

@@ -48,7 +48,8 @@ def relighting(
 ) -> Views:
     """Relight the heads of a run by several methods and score them against true renderings.
 
-    Writes `relighting.parquet` and `relighting.png` in `out`. All else is as with `rotation`.
+    Writes `relighting.parquet` and `relighting.png` in `out`.
+    Arguments and errors are those of `rotation`.
     """
     tools = load_tools(run_path, gan, networks, out, lpips, limit)
     return run_experiment(EXPERIMENT, tools, identity, cache, show)

@@ -46,11 +46,11 @@ class Experiment:
     changes: tuple[str, ...]
     """Names of the K changes, as the table has them."""
     titles: tuple[str, ...]
-    """The same for the picture."""
+    """Names of the K changes above the columns of the picture."""
     meaning: str
-    """What changes are."""
+    """What the names of the changes say, for the table's description."""
     inputs_at: int
-    """Before which of the changes the picture shows the input."""
+    """The picture shows the input before this change."""
     settings: Any
     """Plain values that decide the scores, besides the tools."""
     change: Callable[[Sitter, int], Sitter]

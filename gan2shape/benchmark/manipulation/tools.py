@@ -36,8 +36,8 @@ from gan2shape.schemas.settings import InversionConfig, LatentConfig, plain_dige
 
 CHECKPOINTS = "checkpoints"
 REFINEMENT = InversionConfig(iterations=40, batch=48, learning_rate=0.2, perceptual_weight=0.0)
-"""Of projected latents; chosen on validation heads. Without it projections miss the head they
-begin with."""
+"""How projected latents are refined; chosen on validation heads. Without it projections do not
+resemble the head that they begin with."""
 DIRECTIONS = ("gan", "networks", "program")
 """Names of the sources that directions in W are found from."""
 Show = Callable[[str, int, int], None]
@@ -45,7 +45,7 @@ Show = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Tools:
-    """All that is loaded, checked against each other."""
+    """Everything that both experiments load, checked to fit together."""
 
     run: store.Run
     heads: RunHeads
@@ -61,7 +61,7 @@ class Tools:
     """Digests of what the scores are made from, and the program's version."""
 
     def checkpoints(self, *made_of: Any) -> Checkpoints:
-        """Those in the directory that belong to `made_of`."""
+        """The checkpoints in the directory that belong to `made_of`."""
         return Checkpoints(self.out / CHECKPOINTS, plain_digest(made_of))
 
     @cached_property
@@ -121,7 +121,7 @@ def load_tools(
     lpips: Path | None,
     limit: int | None,
 ) -> Tools:
-    """Load and check. Raises `UserError` where anything is missing or does not fit the rest."""
+    """Load everything. Raises `UserError` where something is missing or does not fit the rest."""
     run = store.open_run(run_path)
     weights = load_gan(gan)
     if weights.sha256 != run.record.gan.sha256:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from gan2shape.jobs.files import TEMPORARY, write_whole
+from gan2shape.jobs.files import replacing
+from gan2shape.jobs.pictures import COLUMNS, write_grid
 from gan2shape.jobs.synthetic import parse_seeds
 from gan2shape.jobs.weights.files import CheckpointError
 from gan2shape.jobs.weights.stylegan2_file import export_rosinality, load_gan, save_gan
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
 
-GRID = 8
 MOST_SEEDS = 4096
 BATCH = 16
 
@@ -29,7 +26,7 @@ def draw(
     seeds: str = "0:64",
     truncation: float = 1.0,
     interpolate: int | None = None,
-    columns: int = GRID,
+    columns: int = COLUMNS,
 ) -> None:
     """Write a picture of samples, or of interpolations in `interpolate` steps, of `seeds` "A:B".
 
@@ -67,28 +64,12 @@ def interpolation_grid(gan: Gan, seeds: list[int], steps: int, truncation: float
     return _draw(gan, lines.flatten(0, 1))
 
 
-def write_grid(path: Path, images: Tensor, columns: int = GRID) -> None:
-    """Write images (N, 3, S, S) in [-1, 1] as a PNG of rows of `columns`."""
-    count, _, size, _ = images.shape
-    rows = -(-count // columns)
-    sheet = torch.full((rows * columns, 3, size, size), -1.0)
-    sheet[:count] = images.clamp(-1, 1)
-    sheet = sheet.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2)
-    pixels = sheet.reshape(rows * size, columns * size, 3).add(1.0).mul(127.5).round()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.to(torch.uint8).numpy()).save(buffer, "PNG")
-    write_whole(path, buffer.getvalue())
-
-
 def write_weights(path: Path, gan: Gan, half: bool = False) -> None:
     """Write weights in our own format (see `save_gan`); readers see the old file or the new one."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    try:
+    with replacing(path) as file:
+        temporary = Path(file.name)
         save_gan(gan, temporary, half=half)
         temporary.chmod(0o644)  # safetensors makes files that only their owner reads
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def convert(source: str, target: Path, half: bool = False) -> None:
@@ -109,12 +90,8 @@ def convert(source: str, target: Path, half: bool = False) -> None:
         return
     if half:
         raise CheckpointError(f"--half is for .safetensors files, and {target} is none.")
-    temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
-    try:
-        export_rosinality(gan, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as file:
+        export_rosinality(gan, Path(file.name))
 
 
 def describe(source: str) -> list[tuple[str, str]]:

@@ -12,8 +12,9 @@ from rich.table import Table
 from torch import Tensor
 
 from gan2shape.jobs.cluster.local import visible_gpus
+from gan2shape.jobs.training.arrays import read_images
 from gan2shape.jobs.training.gan_quality import FID_IMAGES, PART, QUALITY_IMAGES, RealImages
-from gan2shape.jobs.training.image_array import dataset
+from gan2shape.jobs.training.workdir import Cache
 from gan2shape.jobs.weights.inception_file import load_inception
 from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.stylegan2.gan import Gan
@@ -53,9 +54,9 @@ def score(
     network = None if inception is None else load_inception(inception, on)
     most = images or (FID_IMAGES if network else QUALITY_IMAGES)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        data = dataset(source, gan.generator.size, folder, note, 2 * most)
-        real = RealImages(data, folder, network, images, note)
+        cache = Cache(Path(scratch))
+        found = read_images(source, gan.generator.size, cache, note, 2 * most)
+        real = RealImages(found, cache, network, note, images)
         return Score(
             images=real.count,
             wasserstein=real.wasserstein(partial(_samples, gan)),

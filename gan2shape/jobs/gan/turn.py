@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from gan2shape.jobs.cluster.local import visible_gpus
-from gan2shape.jobs.gan.samples import MOST_SEEDS, write_grid
+from gan2shape.jobs.gan.samples import MOST_SEEDS
+from gan2shape.jobs.pictures import write_grid
 from gan2shape.jobs.synthetic import parse_seeds
 from gan2shape.jobs.weights.files import CheckpointError
 from gan2shape.jobs.weights.networks_file import load_networks

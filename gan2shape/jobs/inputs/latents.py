@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import tensorstore
+import numpy as np
 import torch
+import zarr
 from torch import Tensor
 
+from gan2shape.jobs.run.store import open_run, read_manifest, read_rows
 from gan2shape.jobs.weights.files import CheckpointError, read_tree
 from gan2shape.schemas.errors import UserError
 
@@ -29,18 +28,19 @@ def load_latents(source: str | Path, ids: Sequence[str], style_dim: int | None =
       (1, L, D); or a dict from image name to latent (whose values may be dicts with a key `latent`,
       as projectors write them);
     - a folder with one `<id>.pt` per image;
-    - a run directory, its `arrays.zarr`, or a Zarr array (N, D): rows are found through the
-      `manifest.parquet` beside `arrays.zarr`, or else are in the order of `ids`.
+    - a run directory or its `arrays.zarr`, where the manifest names the rows;
+    - any other Zarr array (N, D), whose rows are in the order of `ids`.
 
     A latent given once per layer (L, D) is taken where all its rows agree.
 
-    Raises `LatentError` when something is missing, broken or has the wrong size.
+    Raises `UserError` when something is missing, broken or has the wrong size.
     """
     path = Path(source)
     if not path.exists():
         raise LatentError(f"There is no latent file or folder {path}; check the path.")
-    array = _zarr_array(path)
-    if array is not None:
+    if (run := _run_of(path)) is not None:
+        rows = _from_run(run, ids, path)
+    elif (array := _zarr_array(path)) is not None:
         rows = _from_zarr(array, ids, path)
     elif path.is_dir():
         rows = {}
@@ -139,73 +139,55 @@ def _look_up(
     return value
 
 
-def _zarr_array(path: Path) -> Path | None:
-    """The Zarr array of latents that `path` means, if it means one."""
-    if not path.is_dir():
-        return None
-    for folder in (path, path / "latent", path / "arrays.zarr" / "latent"):
-        if (folder / ".zarray").is_file():
+def _run_of(path: Path) -> Path | None:
+    """The run directory that `path` means: itself, its `arrays.zarr`, or the array in there."""
+    inside = ("arrays.zarr", "latent")
+    for depth, folder in enumerate((path, path.parent, path.parent.parent)):
+        if path == folder.joinpath(*inside[:depth]) and (folder / "run.yaml").is_file():
             return folder
-        try:
-            node = json.loads((folder / "zarr.json").read_text())
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise LatentError(
-                f"{folder / 'zarr.json'} cannot be read; give an undamaged Zarr array of latents."
-            ) from error
-        if isinstance(node, dict) and node.get("node_type") == "array":
-            return folder
-    if path.suffix == ".zarr" or (path / "run.yaml").is_file():
-        raise LatentError(f"{path} holds no array named 'latent'; give a Zarr array (N, D).")
     return None
 
 
-def _from_zarr(array: Path, ids: Sequence[str], path: Path) -> dict[str, Tensor]:
-    driver = "zarr" if (array / ".zarray").is_file() else "zarr3"
-    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{array.resolve()}/"}}
-    try:
-        store = tensorstore.open(spec, open=True, read=True).result()
-        rows = _manifest_rows(array, ids, path)
-        if rows is None and store.rank == 2 and store.shape[0] == len(ids):
-            rows = list(range(len(ids)))
-        if rows is None:
-            raise LatentError(
-                f"{path} has shape {tuple(store.shape)} and no manifest.parquet that names its "
-                f"rows, for {len(ids)} image(s); give one row per image."
-            )
-        if store.rank != 2 or (rows and max(rows) >= store.shape[0]):
-            raise LatentError(
-                f"{path} has shape {tuple(store.shape)}; give a Zarr array (N, D) with a row per "
-                "image."
-            )
-        values: Any = store[rows].read().result() if rows else []
-    except LatentError:
-        raise
-    except (ValueError, OSError) as error:
-        raise LatentError(
-            f"{path} cannot be read as a Zarr array of latents; it may be damaged or unfinished."
-        ) from error
-    return {
-        name: torch.from_numpy(value.astype("float32"))
-        for name, value in zip(ids, values, strict=True)
-    }
-
-
-def _manifest_rows(array: Path, ids: Sequence[str], path: Path) -> list[int] | None:
-    """Rows of the images in a run's arrays; `None` when no manifest stands beside them."""
-    manifest = array.parent.parent / "manifest.parquet"
-    if not manifest.is_file():
-        return None
-    try:
-        table = pq.read_table(manifest, columns=["image_id", "row"]).to_pydict()
-    except (pa.ArrowException, OSError) as error:
-        raise LatentError(f"{manifest} cannot be read; give the latents of a whole run.") from error
-    rows = dict(zip(table["image_id"], table["row"], strict=True))
+def _from_run(folder: Path, ids: Sequence[str], path: Path) -> dict[str, Tensor]:
+    rows = {row["image_id"]: row["row"] for row in read_manifest(open_run(folder))}
     for name in ids:
         if name not in rows:
             raise LatentError(
                 f"{path} has no latent for image {name!r}; leave latents out to have them found by "
                 "inversion."
             )
-    return [int(rows[name]) for name in ids]
+    values = read_rows(folder, "latent", [rows[name] for name in ids])
+    return dict(zip(ids, map(torch.from_numpy, values), strict=True))
+
+
+def _zarr_array(path: Path) -> zarr.Array[Any] | None:
+    """The Zarr array of latents that `path` means, if it means one."""
+    node: Any = None
+    if any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+        try:
+            node = zarr.open(path, mode="r")
+            node = node.get("latent") if isinstance(node, zarr.Group) else node
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LatentError(
+                f"{path} cannot be read; give an undamaged Zarr array of latents."
+            ) from error
+    elif path.suffix != ".zarr":
+        return None
+    if not isinstance(node, zarr.Array):
+        raise LatentError(f"{path} holds no array named 'latent'; give a Zarr array (N, D).")
+    return node
+
+
+def _from_zarr(array: zarr.Array[Any], ids: Sequence[str], path: Path) -> dict[str, Tensor]:
+    if array.ndim != 2 or array.shape[0] != len(ids):
+        raise LatentError(
+            f"{path} has shape {array.shape} for {len(ids)} image(s); give a Zarr array (N, D) "
+            "with one row per image, or a run, whose manifest names its rows."
+        )
+    try:
+        values = np.asarray(array[:], dtype=np.float32)
+    except (OSError, ValueError, RuntimeError) as error:  # zarrs reports damage as RuntimeError
+        raise LatentError(
+            f"{path} cannot be read as a Zarr array of latents; it may be damaged or unfinished."
+        ) from error
+    return dict(zip(ids, map(torch.from_numpy, values), strict=True))

@@ -74,12 +74,13 @@ class Scan:
         return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
 
     def manifest(self, shard_size: int) -> pa.Table:
-        """The rows of `manifest.parquet`, cut into shards of `shard_size` consecutive images."""
+        """The rows of the manifest, cut into shards of `shard_size` consecutive images."""
         count = len(self)
         columns = {
             "image_id": self.ids,
             "uri": [found.path for found in self.images],
             "size_bytes": [found.size for found in self.images],
+            "content_sha256": (None,) * count,
             "truth_uri": self.truths,
             "mask_uri": self.masks,
             "latent_uri": self.latents,

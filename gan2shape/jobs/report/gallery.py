@@ -5,19 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.jobs.inputs.images import ImageError, load_image
-from gan2shape.jobs.report.summary import RunSummary, manifest_rows
+from gan2shape.jobs.report.results import entries
 from gan2shape.jobs.run import store
 from gan2shape.pipeline.extensions.input_colours import input_colours
 from gan2shape.pipeline.scene.camera import Camera
@@ -51,62 +52,50 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """An image to show, and why it was chosen."""
-
-    row: int
-    position: int
-    """Index among the images that are done."""
-    tag: str | None
-
-
-@dataclass(frozen=True)
 class Entry:
     """One image of the gallery."""
 
     image_id: str
     tag: str | None
-    side: float | None
-    mad_degrees: float | None
-    relief_scale: float | None
+    scores: list[str]
+    """As people read them."""
     pictures: dict[str, str | None]
-    """Names of `COLUMNS` to data URIs; None where the file is gone."""
+    """Names of columns to data URIs; `None` where the file is gone."""
 
 
-def choose(summary: RunSummary, limit: int = LIMIT) -> list[Chosen]:
+def choose(done: pd.DataFrame, limit: int = LIMIT) -> pd.DataFrame:
     """The best, the median and the worst image by MAD, then the first ones, `limit` in all.
 
-    All images in their own order, best and worst marked, where there are no more than `limit`.
+    All images in their own order where there are no more than `limit`. The column `tag` says which
+    are best, median and worst.
     """
-    tags = ranked(summary.method.scores["mad_degrees"])
-    if summary.done <= limit:
-        positions = list(range(summary.done))
-    else:
-        first = [i for i in range(summary.done) if i not in tags]
-        positions = [*tags, *first][:limit]
-    return [Chosen(int(summary.rows[i]), i, tags.get(i)) for i in positions]
+    tags = ranked(done["mad_degrees"])
+    if len(done) > limit:
+        done = done.loc[[*tags, *done.index.drop(list(tags))][:limit]]
+    return done.assign(tag=done.index.map(tags.get))
 
 
-def ranked(scores: npt.NDArray[np.float64]) -> dict[int, str]:
-    """Positions of the best, the median and the worst (highest) finite score, in this order.
+def ranked(scores: pd.Series) -> dict[Any, str]:
+    """Labels of the best, the median and the worst (highest) finite score, in this order.
 
-    None where there are fewer than three.
+    Empty where there are fewer than three.
     """
-    scored = np.flatnonzero(np.isfinite(scores))
-    if scored.size < 3:
+    order = scores[np.isfinite(scores)].sort_values(kind="stable").index
+    if len(order) < 3:
         return {}
-    order = scored[np.argsort(scores[scored], kind="stable")]
-    return {
-        int(order[0]): "best",
-        int(order[order.size // 2]): "median",
-        int(order[-1]): "worst",
-    }
+    return {order[0]: "best", order[len(order) // 2]: "median", order[-1]: "worst"}
 
 
-def gallery(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
+def score_lines(scores: Mapping[str, Any]) -> list[str]:
+    """SIDE and MAD of an image as people read them; those that are known."""
+    known = [("SIDE {:.2f}", scores["side"], 100), ("MAD {:.1f}°", scores["mad_degrees"], 1)]
+    return [text.format(value * factor) for text, value, factor in known if not pd.isna(value)]
+
+
+def gallery(run: store.Run, chosen: pd.DataFrame) -> Iterator[Entry]:
     """Pictures of the chosen images of a run, reading only their rows."""
     for start in range(0, len(chosen), BATCH):
-        yield from _entries(summary, chosen[start : start + BATCH])
+        yield from _entries(run, entries(chosen.iloc[start : start + BATCH]))
 
 
 def thumbnail(uri: str, size: int) -> str | None:
@@ -123,31 +112,22 @@ def _input(uri: str, size: int) -> Pixels | None:
         return None
 
 
-def _entries(summary: RunSummary, chosen: Sequence[Chosen]) -> Iterator[Entry]:
-    run, rows = summary.run, [item.row for item in chosen]
+def _entries(run: store.Run, chosen: Sequence[dict[str, Any]]) -> Iterator[Entry]:
+    rows = [entry["row"] for entry in chosen]
     names = ("depth", "albedo", "view", "light", "mask", "reconstruction")
     arrays = {name: store.read_rows(run.path, name, rows) for name in names}
     tensors = {name: torch.from_numpy(values.astype(np.float32)) for name, values in arrays.items()}
     camera = Camera.from_config(run.record.config.camera)
-    entries = manifest_rows(run, rows)
-    inputs = [_input(entry["uri"], camera.size) for entry in entries]
+    inputs = [_input(entry["uri"], camera.size) for entry in chosen]
     columns = _rendered(tensors, _colours(tensors, inputs, run.record.config), camera)
-    scores = summary.method.scores
-    for i, (item, entry) in enumerate(zip(chosen, entries, strict=True)):
-        pixels = inputs[i]
+    for i, (entry, pixels) in enumerate(zip(chosen, inputs, strict=True)):
         pictures = {
             "input": None if pixels is None else data_uri(pixels),
             "truth": _truth(entry, run, camera),
         }
         pictures |= {name: values[i] for name, values in columns.items()}
-        yield Entry(
-            image_id=entry["image_id"],
-            tag=item.tag,
-            side=_number(scores["side"][item.position]),
-            mad_degrees=_number(scores["mad_degrees"][item.position]),
-            relief_scale=_number(scores["relief_scale"][item.position]),
-            pictures={name: pictures[name] for name in COLUMNS},
-        )
+        ordered = {name: pictures[name] for name in COLUMNS}
+        yield Entry(entry["image_id"], entry["tag"], score_lines(entry), ordered)
 
 
 def _colours(
@@ -206,7 +186,7 @@ def clay(depth: Tensor, camera: Camera) -> Tensor:
 
 
 def clay_look(depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Albedo (N, 3, S, S) and light (N, 4) of such pictures."""
+    """Albedo (N, 3, S, S) and light (N, 4) of the pictures that `clay` makes."""
     light = depth.new_tensor(CLAY_LIGHT).expand(len(depth), 4)
     colour = (depth.new_tensor(CLAY_COLOUR) * 2 - 1).view(1, 3, 1, 1)
     return colour.expand(len(depth), 3, *depth.shape[1:]), light
@@ -225,7 +205,3 @@ def data_uri(pixels: Pixels, alpha: Pixels | None = None) -> str:
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "WEBP", quality=92, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Depth that is the same for all images, scored against their ground truth."""
+"""Reference rows: one depth for all images, scored against their ground truth."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
 from gan2shape.jobs.inputs.ground_truth import load_truth
-from gan2shape.pipeline.evaluation.reference_depths import MeanDepth
+from gan2shape.jobs.inputs.images import ImageError
+from gan2shape.pipeline.evaluation.reference_depths import MeanDepth, constant_depth
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.scene.metrics import depth_metrics
 from gan2shape.schemas.settings import CameraConfig
 
-Values = npt.NDArray[np.float64]
 Entry = Mapping[str, Any]
 """A row of a manifest."""
 
 DEPTH_SCORES = ("side", "mad_degrees", "mad_paper_degrees", "relief_scale")
 TRUTH_BATCH = 64
+CONSTANT, AVERAGE = "Constant depth", "Average true depth"
 
 
 def truths(entries: Iterable[Entry], camera: CameraConfig) -> Iterator[tuple[Tensor, Tensor]]:
@@ -47,22 +48,41 @@ def average_depth(entries: Iterable[Entry], camera: CameraConfig) -> MeanDepth:
 
 def plane_scores(
     planes: Mapping[str, Tensor], entries: Iterable[Entry], camera: CameraConfig
-) -> dict[str, dict[str, Values]]:
-    """Scores by name and by `DEPTH_SCORES`, one per entry, of depths (S, S) float64.
+) -> dict[str, pd.DataFrame]:
+    """Scores of depths (S, S) float64 by name: one row for each entry, columns `DEPTH_SCORES`.
 
     A plane is taken as every image's depth in its own view.
     """
     view = Camera.from_config(camera)
-    parts: dict[str, dict[str, list[Values]]] = {
-        name: {score: [] for score in DEPTH_SCORES} for name in planes
-    }
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in planes}
     for depths, masks in truths(entries, camera):
         for name, plane in planes.items():
             everywhere = torch.ones_like(masks)
             found = depth_metrics(plane.expand_as(depths), everywhere, depths, masks, view)
-            for score, values in parts[name].items():
-                values.append(getattr(found, score).numpy())
-    return {
-        name: {score: np.concatenate([*values, []]) for score, values in scores.items()}
-        for name, scores in parts.items()
-    }
+            columns = {score: getattr(found, score).numpy() for score in DEPTH_SCORES}
+            parts[name].append(pd.DataFrame(columns))
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+
+
+def reference_rows(
+    entries: list[dict[str, Any]], camera: CameraConfig
+) -> tuple[dict[str, pd.DataFrame], str | None]:
+    """Scores of constant depth and of the average true depth on images, one row for each image.
+
+    Reads the ground truth twice (the average comes first), `TRUTH_BATCH` images at a time. Gives no
+    rows, and the reason, when a file cannot be read any more: the ratios would be of other images.
+    """
+    if not entries:
+        return {}, None
+    try:
+        planes = {
+            CONSTANT: constant_depth(Camera.from_config(camera), 1)[0].double(),
+            AVERAGE: average_depth(entries, camera).result(),
+        }
+        found = plane_scores(planes, entries, camera)
+    except ImageError as error:
+        return {}, f"ground truth {error}."
+    except ValueError as error:
+        return {}, str(error)
+    ids = pd.Index([entry["image_id"] for entry in entries], name="image_id")
+    return {name: scores.set_index(ids) for name, scores in found.items()}, None

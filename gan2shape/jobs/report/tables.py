@@ -1,109 +1,87 @@
-"""The report as Markdown and CSV, for other programs."""
+"""Tables of printed text, which pages, Markdown and the terminal show."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
-from gan2shape.jobs.report.comparison import (
-    any_truth,
-    count,
-    memory_text,
-    notes,
-    row_view,
-    seconds_text,
-    table_rows,
-    title,
-)
-from gan2shape.jobs.report.summary import RunSummary
+import pandas as pd
+from rich.table import Table as TerminalTable
+
+MISSING = "-"
 
 
-def markdown(summaries: Sequence[RunSummary]) -> str:
-    """Notes, table of scores, counts and failures as Markdown."""
-    lines = [f"# {title(summaries)}", ""]
-    for text in notes(summaries):
-        lines += [f"> {text}", ""]
-    if any_truth(summaries):
-        lines += [
-            "| Method | Images | SIDE x100, mean ± std | median | quartiles | ratio "
-            "| MAD deg, mean ± std | median | quartiles | ratio "
-            "| Best relief scale | MAD, published formula |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|",
-        ]
-        for row in map(row_view, table_rows(summaries)):
-            cells = [row["name"].replace("|", "\\|"), str(row["count"])]
-            for score in (row["side"], row["mad"]):
-                cells += (
-                    [
-                        f"{score['mean']} ± {score['std']}",
-                        score["median"],
-                        f"{score['q25']} to {score['q75']}",
-                        score["ratio"] or "-",
-                    ]
-                    if score
-                    else ["-"] * 4
-                )
-            cells += [row["relief"] or "-", row["mad_paper"] or "-"]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines += ["", "Ratios are to constant depth on the same images; lower is better."]
-    else:
-        lines += ["No ground-truth depth came with these images."]
-    lines += ["", "| Run | Images | Done | Failed | Left | Seconds per image | Peak memory |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for summary in summaries:
-        counts = (summary.images, summary.done, summary.failed, summary.left)
-        cells = [summary.label.replace("|", "\\|"), *map(str, counts)]
-        cells += [
-            seconds_text(summary.seconds_per_image) or "-",
-            memory_text(summary.peak_memory_mb) or "-",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    for summary in summaries:
-        if summary.failed:
-            lines += ["", f"Failures of {summary.label}:", ""]
-            lines += [f"- {count} x {reason}" for reason, count in summary.reasons]
-    return "\n".join(lines) + "\n"
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headings."""
+
+    corner: str
+    """Heading of the rows' names."""
+    text: pd.DataFrame
+    """The index holds the rows' names. Columns are headings, or pairs of a group and a heading.
+    Missing cells are NaN or `None`. A page shows further lines of a cell in small print."""
+    colours: Sequence[str] = ()
+    """Names of CSS variables, one for each row that has a colour key."""
+    dim: Sequence[bool] = ()
+    """Rows that stand back, one value for each row."""
+
+    @property
+    def headings(self) -> list[tuple[str, str]]:
+        """Group and heading of each column; the group is empty where there is none."""
+        return [name if isinstance(name, tuple) else ("", str(name)) for name in self.text]
+
+    @property
+    def groups(self) -> list[tuple[str, list[str]]]:
+        """Groups with their headings; columns without a group stand alone."""
+        found: list[tuple[str, list[str]]] = []
+        for group, names in groupby(self.headings, lambda name: name[0]):
+            headings = [heading for _, heading in names]
+            found += [(group, headings)] if group else [("", [heading]) for heading in headings]
+        return found
+
+    @property
+    def firsts(self) -> list[bool]:
+        """For each column, whether it is the first of its group."""
+        return [bool(group) and not i for group, names in self.groups for i in range(len(names))]
+
+    def rows(self) -> Iterator[tuple[str, list[str | None]]]:
+        """Name and cells of each row."""
+        cells = self.text.astype(object).where(self.text.notna(), None)
+        for name, *values in cells.itertuples():
+            yield str(name), values
+
+    @property
+    def flat_headings(self) -> list[str]:
+        """Headings in one line: a group stands before its first heading."""
+        names = []
+        for group, headings in self.groups:
+            names += [f"{group}, {headings[0]}" if group else headings[0], *headings[1:]]
+        return names
 
 
-def comma_separated(summaries: Sequence[RunSummary]) -> str:
-    """One line for every row of the table; SIDE plain (not times 100), angles in degrees."""
-    by_method = {id(summary.method): summary for summary in summaries}
-    statistics = ("mean", "std", "median", "q25", "q75", "low", "high")
-    scores = ("side", "mad_degrees", "mad_paper_degrees", "relief_scale")
-    columns = ["method", "kind", "images_scored"]
-    columns += [f"{score}_{statistic}" for score in scores for statistic in statistics]
-    columns += ["side_ratio", "mad_ratio", "images", "done", "failed", "left"]
-    columns += ["seconds_per_image", "peak_memory_mb", "yaw_std_predicted", "yaw_std_sampled"]
-    columns += ["config_hash", "gan_sha256", "networks_sha256"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in table_rows(summaries):
-        line: dict[str, Any] = {
-            "method": row.name,
-            "kind": "trivial" if row.method.trivial else "run",
-            "images_scored": count(row.method),
-            "side_ratio": row.method.ratio("side", row.reference),
-            "mad_ratio": row.method.ratio("mad_degrees", row.reference),
-        }
-        for score in scores:
-            found = row.method.spread(score)
-            if found:
-                line |= {f"{score}_{name}": getattr(found, name) for name in statistics}
-        summary = by_method.get(id(row.method))
-        if summary:
-            record = summary.run.record
-            line |= {name: getattr(summary, name) for name in ("images", "done", "failed", "left")}
-            line |= {
-                "seconds_per_image": summary.seconds_per_image,
-                "peak_memory_mb": summary.peak_memory_mb,
-                "yaw_std_predicted": summary.rotation.std(1) if summary.done else None,
-                "yaw_std_sampled": summary.rotation.prior_std[1],
-                "config_hash": record.config_hash,
-                "gan_sha256": record.gan.sha256,
-                "networks_sha256": record.networks and record.networks.sha256,
-            }
-        writer.writerow(line)
-    return text.getvalue()
+def decimals(values: pd.Series, digits: int, factor: float = 1.0) -> pd.Series:
+    """Numbers times `factor` as text with so many decimals; NaN stays missing."""
+    text = (values.astype(float) * factor + 0.0).map(f"{{:.{digits}f}}".format, na_action="ignore")
+    return text.astype("string")
+
+
+def markdown(table: Table) -> list[str]:
+    """The lines of a Markdown table."""
+    rows = [[table.corner, *table.flat_headings], ["---"] * (len(table.headings) + 1)]
+    rows += [[name, *(cell or MISSING for cell in cells)] for name, cells in table.rows()]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines[1] = lines[1].replace(" ", "")
+    return lines
+
+
+def terminal(table: Table) -> TerminalTable:
+    """The table for a terminal of 80 characters or more."""
+    found = TerminalTable(box=None, pad_edge=False, padding=(0, 1))
+    found.add_column(table.corner, min_width=12)
+    for heading in table.flat_headings:
+        found.add_column(heading, justify="right", no_wrap=True)
+    dim = table.dim or [False] * len(table.text)
+    for (name, cells), back in zip(table.rows(), dim, strict=True):
+        found.add_row(name, *(cell or MISSING for cell in cells), style="dim" if back else "bold")
+    return found

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -20,18 +19,31 @@ from torch import Tensor
 
 from gan2shape.jobs.checkpoints import Checkpoints
 from gan2shape.jobs.files import StorageError, storage_error
-from gan2shape.jobs.inputs.ground_truth import load_truth
-from gan2shape.jobs.inputs.images import ImageError
+from gan2shape.jobs.inputs.input_image import load_input_image
 from gan2shape.jobs.run import store
-from gan2shape.jobs.run.engine import Engine, default_engine
 from gan2shape.jobs.run.plan import ShardPlan
-from gan2shape.jobs.run.shard_image import ShardImage, given_latents, load_shard_image, metrics_row
+from gan2shape.jobs.run.shard_image import (
+    ShardImage,
+    given_latents,
+    measured,
+    metrics_row,
+    shard_image,
+)
 from gan2shape.jobs.run.shard_progress import Reporter
+from gan2shape.jobs.weights.lpips_file import load_lpips
+from gan2shape.jobs.weights.networks_file import load_networks
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.networks.trained import TrainedNetworks
+from gan2shape.pipeline.perceptual.inversion import invert
+from gan2shape.pipeline.perceptual.lpips import Lpips
+from gan2shape.pipeline.reconstruct import Targets, iterations_total, reconstruct
+from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 Arrays = dict[str, np.ndarray[Any, Any]]
+_Loaded = TypeVar("_Loaded", Gan, TrainedNetworks)
 
 READERS = 8
 """Images of an object store that a worker reads at once."""
@@ -56,11 +68,10 @@ class Task:
 
     run: store.Run
     plan: ShardPlan
-    engine: Engine
     device: torch.device
-    gan: Any
-    lpips: Any
-    networks: Any
+    gan: Gan
+    lpips: Lpips | None
+    networks: TrainedNetworks | None
     checkpoints: Checkpoints
     report: Reporter
     work: Work
@@ -91,12 +102,7 @@ class Work:
         return (self.inversion + self.group * (group + share)) / self.total
 
 
-def run_shard(
-    path: str | Path,
-    shard: int,
-    device: Device = "auto",
-    make_engine: Callable[[], Engine] = default_engine,
-) -> ShardOutcome:
+def run_shard(path: str | Path, shard: int, device: Device = "auto") -> ShardOutcome:
     """Reconstruct and commit shard `shard` of the run at `path`, unless it is done.
 
     Images that cannot be used become failed rows. A `UserError` (weights gone, disk full) comes
@@ -104,7 +110,7 @@ def run_shard(
     """
     with _one_at_a_time:
         try:
-            return _run_shard(Path(path), shard, device, make_engine())
+            return _run_shard(Path(path), shard, device)
         except UserError as error:
             return ShardOutcome(shard, fatal=str(error))
         except torch.OutOfMemoryError:
@@ -121,26 +127,26 @@ def run_shard(
             return ShardOutcome(shard, fatal=str(known))
 
 
-def _run_shard(path: Path, shard: int, device: Device, engine: Engine) -> ShardOutcome:
+def _run_shard(path: Path, shard: int, device: Device) -> ShardOutcome:
     run = _open(path)
     plan, config = run.plan.shard(shard), run.record.config
-    if (part := store.read_part(run, shard)) is not None:
-        return ShardOutcome(shard, part.num_rows, store.count_failed(part))
+    if (commit := store.committed(run, shard)) is not None:
+        return ShardOutcome(shard, commit.images, commit.failed)
     report = Reporter(run.checkpoints(shard), shard, plan.count)
     report("loading", 0.0, force=True)
     _set_threads()
-    on = choose_device(device)
+    on = choose_device(device, config.renderer)
     key = f"{metadata.version('gan2shape')} {run.record.config_hash}"
     checkpoints = Checkpoints(run.checkpoints(shard), key)
     checkpoints.sweep()
-    gan = _gan(engine, run.record.gan, str(on))
-    lpips = run.record.lpips and _lpips(engine, run.record.lpips, str(on))
-    networks = run.record.networks and _networks(engine, run.record.networks)
+    gan = _gan(run.record.gan, str(on))
+    lpips = _lpips(run.record.lpips, str(on)) if run.record.lpips else None
+    networks = _networks(run.record.networks) if run.record.networks else None
     items = _load(store.read_manifest(run, shard), config)
     if config.needs_latents:
-        items = given_latents(items, plan, run, engine)
-    work = _work(plan, run.record, engine, len(_without_latents(items, config)))
-    task = Task(run, plan, engine, on, gan, lpips, networks, checkpoints, report, work)
+        items = given_latents(items, plan, run)
+    work = _work(plan, run.record, len(_without_latents(items, config)))
+    task = Task(run, plan, on, gan, lpips, networks, checkpoints, report, work)
 
     items = _invert(task, items)
     arrays: Arrays = {
@@ -153,7 +159,17 @@ def _run_shard(path: Path, shard: int, device: Device, engine: Engine) -> ShardO
             for item in _collect(group, _reconstruct(task, number, group), arrays):
                 items[item.position] = item
     report("measuring", 1.0, force=True)
-    items = [_measure(task, item, arrays) for item in items]
+    items = [
+        measured(
+            item,
+            torch.from_numpy(arrays["depth"][item.position]),
+            torch.from_numpy(arrays["view"][item.position]),
+            config.camera,
+        )
+        if item.error is None and item.manifest["truth_uri"]
+        else item
+        for item in items
+    ]
     report("committing", 1.0, force=True)
     _commit(task, items, arrays)
     return ShardOutcome(shard, plan.count, sum(1 for item in items if item.error))
@@ -163,15 +179,25 @@ def _load(rows: list[dict[str, Any]], config: RunConfig) -> list[ShardImage]:
     """Read the shard's images, several at a time where each takes a round trip."""
     remote = any("://" in row["uri"] for row in rows)
     with ThreadPoolExecutor(READERS if remote else 1) as readers:
-        return list(readers.map(load_shard_image, rows, range(len(rows)), repeat(config)))
+        images = readers.map(load_input_image, rows, repeat(config))
+        return [shard_image(position, image) for position, image in enumerate(images)]
 
 
-def choose_device(device: Device) -> torch.device:
-    """The device to compute on here. Raises `UserError` when CUDA is asked for and absent."""
+def choose_device(device: Device, renderer: str = "auto") -> torch.device:
+    """The device to compute on here, of those that the renderer works on.
+
+    Raises `UserError` when CUDA is asked for and cannot be used.
+    """
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UserError("There is no CUDA device on this worker; use --device cpu or auto.")
-    return torch.device("cuda" if available and device != "cpu" else "cpu")
+    if device == "cuda" and renderer == "numba":
+        raise UserError(
+            "The run was planned with the renderer numba, which works on the CPU only; use "
+            "--device cpu, or start a new run on a machine with CUDA."
+        )
+    on_gpu = available and device != "cpu" and renderer != "numba"
+    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def _open(path: Path) -> store.Run:
@@ -184,11 +210,11 @@ def _open(path: Path) -> store.Run:
         ) from error
 
 
-def _work(plan: ShardPlan, record: store.RunRecord, engine: Engine, inverted: int) -> Work:
+def _work(plan: ShardPlan, record: store.RunRecord, inverted: int) -> Work:
     batches = -(-inverted // record.config.inversion.batch)
     return Work(
         inversion=record.config.inversion.iterations * batches,
-        group=engine.iterations_total(
+        group=iterations_total(
             record.config, min(plan.count, record.config.group_size), record.networks is not None
         ),
         groups=len(plan.groups),
@@ -214,7 +240,7 @@ def _invert(task: Task, items: list[ShardImage]) -> list[ShardImage]:
     else:
         start = time.perf_counter()
         images, masks = _stack(wanted, task.device)
-        found = task.engine.invert(
+        found = invert(
             task.gan,
             images,
             task.config.inversion,
@@ -274,8 +300,8 @@ def _reconstruct(task: Task, number: int, group: list[ShardImage]) -> dict[str, 
     images, masks = _stack(group, task.device)
     found_latents = [item.latent for item in group if item.latent is not None]
     latents = torch.stack(found_latents).to(task.device) if found_latents else None
-    shapes = task.engine.reconstruct(
-        task.engine.targets(ids, images, masks, latents),
+    shapes = reconstruct(
+        Targets(ids, images, masks, latents),
         task.gan,
         task.config,
         lpips=task.lpips,
@@ -323,22 +349,6 @@ def _collect(group: list[ShardImage], found: dict[str, Any], arrays: Arrays) -> 
     return result
 
 
-def _measure(task: Task, item: ShardImage, arrays: Arrays) -> ShardImage:
-    """Score the image against its ground truth, if any; a note where that is unusable."""
-    if item.error is not None or not item.manifest["truth_uri"]:
-        return item
-    start = time.perf_counter()
-    try:
-        depth, mask = map(torch.from_numpy, load_truth(item.manifest, task.config.camera))
-    except ImageError as error:
-        return replace(item, note=f"{item.manifest['truth_uri']} {error}.")
-    shape = torch.from_numpy(arrays["depth"][item.position])
-    view = torch.from_numpy(arrays["view"][item.position])
-    scores = task.engine.measure(shape, view, depth, mask, task.config)
-    seconds = item.seconds | {"metrics": time.perf_counter() - start}
-    return replace(item, scores=scores, seconds=seconds)
-
-
 def _commit(task: Task, items: list[ShardImage], arrays: Arrays) -> None:
     shard, path = task.plan.index, task.run.path
     rows = [metrics_row(task.run, task.plan, item, task.device) for item in items]
@@ -354,28 +364,29 @@ def _commit(task: Task, items: list[ShardImage], arrays: Arrays) -> None:
 
 def _stack(items: list[ShardImage], device: torch.device) -> tuple[Tensor, Tensor]:
     """Images (N, 3, S, S) and masks (N, S, S) on the device."""
-    images = torch.stack([item.pixels for item in items if item.pixels is not None])
-    masks = torch.stack([item.mask for item in items if item.mask is not None])
+    inputs = [item.input for item in items]
+    images = torch.stack([image.pixels for image in inputs if image.pixels is not None])
+    masks = torch.stack([image.mask for image in inputs if image.mask is not None])
     return images.to(device), masks.to(device)
 
 
 @lru_cache(maxsize=1)
-def _gan(engine: Engine, weights: store.Weights, device: str) -> Any:
+def _gan(weights: store.Weights, device: str) -> Gan:
     """The weights, read once by every worker process."""
-    return _unchanged(engine.load_gan(weights.path), weights).to(device)
+    return _unchanged(load_gan(weights.path), weights).to(device)
 
 
 @lru_cache(maxsize=1)
-def _lpips(engine: Engine, weights: store.Weights, device: str) -> Any:
-    return engine.load_lpips(weights.path).to(device)
+def _lpips(weights: store.Weights, device: str) -> Lpips:
+    return load_lpips(weights.path).to(device)
 
 
 @lru_cache(maxsize=1)
-def _networks(engine: Engine, weights: store.Weights) -> Any:
-    return _unchanged(engine.load_networks(weights.path), weights)
+def _networks(weights: store.Weights) -> TrainedNetworks:
+    return _unchanged(load_networks(weights.path), weights)
 
 
-def _unchanged(loaded: Any, weights: store.Weights) -> Any:
+def _unchanged(loaded: _Loaded, weights: store.Weights) -> _Loaded:
     if loaded.sha256 != weights.sha256:
         raise UserError(
             f"The weights {weights.path} are not those that the run began with; put the old file "

@@ -1,4 +1,4 @@
-"""One image of a shard, from its files to what the optimisation takes, and to its metrics row."""
+"""One image on its way through a shard, from its input to its row in the results."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.inputs.images import ImageError, load_image, load_mask
+from gan2shape.jobs.inputs.ground_truth import load_truth
+from gan2shape.jobs.inputs.images import ImageError
+from gan2shape.jobs.inputs.input_image import InputImage
+from gan2shape.jobs.inputs.latents import load_latents
 from gan2shape.jobs.run import store
-from gan2shape.jobs.run.engine import Engine
 from gan2shape.jobs.run.plan import ShardPlan
-from gan2shape.pipeline.scene.masks import background_mask
+from gan2shape.pipeline.scene.camera import Camera
+from gan2shape.pipeline.scene.metrics import depth_metrics
+from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.results import COMMITTED, FAILED
-from gan2shape.schemas.settings import RunConfig
+from gan2shape.schemas.settings import CameraConfig
+
+SCORES = ("side", "mad_degrees", "mad_paper_degrees", "relief_scale")
 
 
 @dataclass(frozen=True)
 class ShardImage:
-    """One image on its way through the shard; `error` ends it."""
+    """An image and what has been found out about it; `error` ends its way."""
 
     position: int
-    manifest: dict[str, Any]
+    """Among the shard's images."""
+    input: InputImage
     error: str | None = None
     note: str | None = None
-    width: int | None = None
-    height: int | None = None
-    pixels: Tensor | None = None
-    """(3, S, S) in [-1, 1]."""
-    mask: Tensor | None = None
-    """(S, S) in {0, 1}."""
+    """A problem with its ground truth, which does no harm to its shape."""
     latent: Tensor | None = None
     """(D,)"""
     inversion_l1: float | None = None
@@ -48,51 +49,20 @@ class ShardImage:
 
     @property
     def id(self) -> str:
-        return str(self.manifest["image_id"])
+        return self.input.id
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return self.input.manifest
 
 
-def load_shard_image(row: dict[str, Any], position: int, config: RunConfig) -> ShardImage:
-    """Read one image and its mask; a problem becomes the item's error."""
-    start = time.perf_counter()
-    size = config.camera.size
-    item = ShardImage(position, row)
-    try:
-        image = load_image(row["uri"], size)
-        mask = _mask(row, image.pixels, image.alpha, config)
-    except ImageError as error:
-        return replace(item, error=f"{row['uri']} {error}.")
-    return replace(
-        item,
-        width=image.width,
-        height=image.height,
-        pixels=torch.from_numpy(image.pixels).permute(2, 0, 1).contiguous() * 2 - 1,
-        mask=torch.from_numpy(mask.astype(np.float32)),
-        seconds={"load": time.perf_counter() - start},
-    )
+def shard_image(position: int, image: InputImage) -> ShardImage:
+    """An image that has just been read."""
+    seconds = {} if image.error else {"load": image.seconds}
+    return ShardImage(position, image, error=image.error, seconds=seconds)
 
 
-def _mask(row: dict[str, Any], pixels: Any, alpha: Any, config: RunConfig) -> Any:
-    if config.mask == "none":
-        return np.ones(pixels.shape[:2], dtype=bool)
-    if config.mask == "given" and row["mask_uri"]:
-        try:
-            mask = load_mask(row["mask_uri"], pixels.shape[0])
-        except ImageError as error:
-            raise ImageError(f"has a mask, {row['mask_uri']}, that {error}") from error
-    elif alpha is not None:
-        mask = alpha > 0.5
-    elif config.mask == "given":
-        raise ImageError("has no mask; give --masks, or use '--set mask=background' or 'mask=none'")
-    else:
-        mask = background_mask(pixels, config.background_threshold)
-    if not mask.any():
-        raise ImageError(f"shows no object: its mask ({config.mask}) is empty")
-    return mask
-
-
-def given_latents(
-    items: list[ShardImage], plan: ShardPlan, run: store.Run, engine: Engine
-) -> list[ShardImage]:
+def given_latents(items: list[ShardImage], plan: ShardPlan, run: store.Run) -> list[ShardImage]:
     """Fill in the latents that come with the images: the run's own copy, or a file per image."""
     size = run.record.latent_size
     shared = store.read_latents(run, plan)
@@ -105,12 +75,31 @@ def given_latents(
             if shared is not None:
                 latent = torch.from_numpy(shared[item.position])
             else:
-                latent = engine.load_latents(uri, [item.id], size)[0].float()
+                latent = load_latents(uri, [item.id], size)[0].float()
         except (UserError, OSError) as error:
             result[item.position] = replace(item, error=f"The latent cannot be used: {error}")
         else:
             result[item.position] = replace(item, latent=latent)
     return result
+
+
+def measured(item: ShardImage, depth: Tensor, view: Tensor, camera: CameraConfig) -> ShardImage:
+    """The image with its scores against its ground truth, or a note where that is unusable.
+
+    `depth` (S, S) is canonical, and `view` (6,) turns it to the view of the input.
+    """
+    start = time.perf_counter()
+    try:
+        true_depth, true_mask = map(torch.from_numpy, load_truth(item.manifest, camera))
+    except ImageError as error:
+        return replace(item, note=f"{item.manifest['truth_uri']} {error}.")
+    pinhole = Camera.from_config(camera)
+    with torch.no_grad():
+        seen, covered = render_depth(depth[None], view[None], pinhole)
+        found = depth_metrics(seen, covered, true_depth[None], true_mask[None], pinhole)
+    scores = {name: float(getattr(found, name)[0]) for name in SCORES}
+    seconds = item.seconds | {"metrics": time.perf_counter() - start}
+    return replace(item, scores=scores, seconds=seconds)
 
 
 def metrics_row(
@@ -124,8 +113,8 @@ def metrics_row(
         "shard": plan.index,
         "status": FAILED if item.error else COMMITTED,
         "error": item.error or item.note,
-        "width": item.width,
-        "height": item.height,
+        "width": item.input.width,
+        "height": item.input.height,
         "inversion_l1": item.inversion_l1,
         "losses": item.losses,
         "seconds_stages": item.stages,

@@ -7,10 +7,11 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gan2shape.jobs.files import TEMPORARY
+from gan2shape.jobs.files import write_whole
 
 FILE = "progress.json"
 STALE_SECONDS = 120.0
@@ -80,14 +81,10 @@ class Reporter:
         self._now = Progress(**(asdict(self._now) | change))
 
     def _write(self) -> None:
-        # Not `write_whole`: progress is worth neither an fsync nor a failure.
-        try:
+        content = json.dumps(asdict(self._now)).encode()
+        with suppress(OSError):  # progress is worth neither an fsync nor a failure
             self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = self._folder / f"{TEMPORARY}{os.getpid()}-{FILE}"
-            temporary.write_text(json.dumps(asdict(self._now)))
-            temporary.replace(self._folder / FILE)
-        except OSError:
-            pass
+            write_whole(self._folder / FILE, content, durable=False)
 
 
 def _change(stage: str, fraction: float, now: float) -> dict[str, object]:

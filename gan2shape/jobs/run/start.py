@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gan2shape.jobs.cluster.local import (
     Workers,
@@ -21,21 +21,28 @@ from gan2shape.jobs.cluster.local import (
     usable_cores,
     visible_gpus,
 )
+from gan2shape.jobs.inputs.latents import load_latents
 from gan2shape.jobs.inputs.scan import Scan, scan
 from gan2shape.jobs.run import store
-from gan2shape.jobs.run.engine import Engine, default_engine
-from gan2shape.jobs.run.shard import Device, run_shard
+from gan2shape.jobs.run.shard import Device, choose_device, run_shard
 from gan2shape.jobs.run.status import RunStatus, committed_shards, make_status, running_shards
 from gan2shape.jobs.run.submit import Finished, submit
 from gan2shape.jobs.weights.files import file_digest
+from gan2shape.jobs.weights.lpips_file import load_lpips
+from gan2shape.jobs.weights.networks_file import load_networks
+from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.networks.trained import check_networks
+from gan2shape.pipeline.precision import has_native_bfloat16
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import RunConfig
 
 PACKAGES = (
     *("gan2shape", "dask", "distributed", "numba", "numpy", "pillow", "pyarrow", "scipy"),
-    *("tensorstore", "torch", "pytorch3d"),
+    *("torch", "zarr", "zarrs", "pytorch3d"),
 )
+ENOUGH_SHARDS = 32
+"""As many shards as there are groups for are made, up to this number: work for the cores of most
+machines. The number is not that of the cores, so that a run is the same on every machine."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,12 @@ class Request:
     latents: str | None = None
     lpips: Path | None = None
     networks: str | None = None
-    """TrainedNetworks ones to start from: a file or a packaged name."""
+    """Trained networks to start from: a file or a packaged name."""
     priors: str | None = None
     """Where the priors in `config` came from, for the record."""
     limit: int | None = None
     spread: bool = True
-    """Make shards smaller than configured where that gives every local worker one."""
+    """Make shards smaller than `shard_size` where there would be few of them."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +91,11 @@ class Outcome:
     """Shards that are not committed, and why."""
 
 
-def prepare(
-    request: Request,
-    execution: Execution,
-    make_engine: Callable[[], Engine] = default_engine,
-) -> tuple[store.Run, Scan]:
+def prepare(request: Request, execution: Execution) -> tuple[store.Run, Scan]:
     """Check everything that can be checked, then make the run directory.
 
-    Raises `UserError` for what the user can put right: paths, weights, settings that do not fit.
+    What decides the run's numbers is settled here and recorded. Raises `UserError` for what the
+    user can put right: paths, weights, settings that do not fit.
     """
     store.check_free(request.out)
     found = scan(
@@ -110,40 +114,38 @@ def prepare(
     if config.forward_only and request.networks is None:
         raise UserError(
             "The settings have no optimization.cycles, so that nothing would be fitted; give "
-            "pretrained networks with --networks, or another --preset."
+            "trained networks with --model or --networks, or another --recipe."
         )
-    engine = make_engine()
-    gan = engine.load_gan(request.gan)
+    gan = load_gan(request.gan)
     if gan.generator.size < config.camera.size:
         raise UserError(
             f"{request.gan} makes images of {gan.generator.size} pixels, but the settings are "
             f"for {config.camera.size}; use '--set camera.size={gan.generator.size}' or another "
-            f"--preset."
+            f"--category."
         )
     lpips = None
     if request.lpips is not None:
-        engine.load_lpips(request.lpips)
+        load_lpips(request.lpips)
         lpips = store.Weights(str(request.lpips.resolve()), file_digest(request.lpips))
     networks = None
     if request.networks is not None:
-        pretrained = engine.load_networks(request.networks)
+        pretrained = load_networks(request.networks)
         config = config.model_copy(update={"networks": pretrained.networks})
         check_networks(pretrained, gan, config)
         networks = store.Weights(weights_path(request.networks), pretrained.sha256)
     config = even_groups(config, len(found))
-    if request.spread and execution.scheduler is None:
-        config = spread_shards(config, len(found), execution)
+    if request.spread:
+        config = spread_shards(config, len(found))
+    config = resolved(config, execution)
     latents = None
     if found.shared_latents:
         style_dim = gan.generator.style_dim
-        latents = engine.load_latents(found.shared_latents, list(found.ids), style_dim).numpy()
+        latents = load_latents(found.shared_latents, list(found.ids), style_dim).numpy()
     record = store.RunRecord(
         config=config,
         gan=store.Weights(weights_path(request.gan), gan.sha256),
         lpips=lpips,
-        images=len(found),
         latent_size=gan.generator.style_dim,
-        manifest_sha256="",
         networks=networks,
         inputs={
             "source": request.source,
@@ -161,7 +163,7 @@ def prepare(
             "machine": platform.platform(),
         },
         versions=_versions(),
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     try:
         run = store.create_run(request.out, record, found.manifest(config.shard_size), latents)
@@ -182,18 +184,48 @@ def even_groups(config: RunConfig, images: int) -> RunConfig:
     return config.model_copy(update={"group_size": size, "shard_size": shard_size})
 
 
-def spread_shards(config: RunConfig, images: int, execution: Execution) -> RunConfig:
-    """Smaller shards where there are fewer than workers; groups, and so results, stay the same."""
-    most = execution.workers_for(images).count
+def spread_shards(config: RunConfig, images: int) -> RunConfig:
+    """Smaller shards where there are few; groups, and so results, stay as they are."""
     groups = -(-images // config.group_size)
-    even = -(-groups // most) * config.group_size
-    return config.model_copy(update={"shard_size": max(1, min(config.shard_size, even))})
+    even = -(-groups // ENOUGH_SHARDS) * config.group_size
+    return config.model_copy(update={"shard_size": min(config.shard_size, even)})
 
 
-def check_weights(run: store.Run, make_engine: Callable[[], Engine] = default_engine) -> None:
+def resolved(config: RunConfig, execution: Execution) -> RunConfig:
+    """The settings with what `precision: auto` and `renderer: auto` are where the run is computed.
+
+    With a scheduler its first worker decides. Raises `UserError` when there is none.
+    """
+    if "auto" not in (config.precision, config.renderer):
+        return config
+    if execution.scheduler is None:
+        return resolved_here(config, execution.device)
+    with remote_client(execution.scheduler, lambda text: None) as client:
+        if not client.nthreads():
+            raise UserError(
+                f"{execution.scheduler} has no workers yet, and what 'precision: auto' and "
+                f"'renderer: auto' are depends on them; start some with 'dask worker "
+                f"{execution.scheduler} --nthreads 1', or set both settings."
+            )
+        answer = client.submit(resolved_here, config, execution.device, pure=False).result()
+        return cast(RunConfig, answer)
+
+
+def resolved_here(config: RunConfig, device: Device) -> RunConfig:
+    """The settings with what `precision: auto` and `renderer: auto` are on this machine."""
+    on = choose_device(device, config.renderer)
+    precision, renderer = config.precision, config.renderer
+    if precision == "auto":
+        precision = "bfloat16" if has_native_bfloat16(on) else "float32"
+    if renderer == "auto":
+        renderer = "numba" if on.type == "cpu" else "pytorch3d"
+    return config.model_copy(update={"precision": precision, "renderer": renderer})
+
+
+def check_weights(run: store.Run) -> None:
     """Raise `UserError` unless the run's weights are still there and the same."""
-    engine, record = make_engine(), run.record
-    loaders = ((engine.load_gan, record.gan), (engine.load_networks, record.networks))
+    record = run.record
+    loaders = ((load_gan, record.gan), (load_networks, record.networks))
     for load, weights in loaders:
         if weights is not None and load(weights.path).sha256 != weights.sha256:
             raise UserError(
@@ -211,26 +243,24 @@ def execute(
     execution: Execution,
     show: Callable[[RunStatus], None] = lambda status: None,
     on_workers: Callable[[str], None] = lambda text: None,
-    make_engine: Callable[[], Engine] = default_engine,
+    verify: bool = False,
 ) -> Outcome:
-    """Do all shards of the run that are not committed; returns how that went.
+    """Do all shards of the run that are not done; returns how that went.
+
+    With `verify` the content of committed files is compared with the commit records before, and
+    damaged shards are computed again.
 
     Raises `UserError` when something would fail every shard (disk full, weights gone).
     Stopped by any exception, Ctrl-C too, it leaves no worker behind and a run to resume.
     """
     with store.locked(run.path):
-        store.check_manifest(run)
-        store.clean(run)
+        store.check_segments(run, verify=True)
+        store.clean(run, verify)
         watch = _Watch(run, show)
         missing = [plan.index for plan in run.plan if plan.index not in watch.done]
         if missing:
             with _client(execution, len(missing), on_workers) as client:
-                task = partial(
-                    run_shard,
-                    str(run.path.resolve()),
-                    device=execution.device,
-                    make_engine=make_engine,
-                )
+                task = partial(run_shard, str(run.path.resolve()), device=execution.device)
                 submit(client, task, missing, watch.finished, watch.idle)
         store.clean(run)
         watch.show_now()

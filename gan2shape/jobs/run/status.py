@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gan2shape.jobs.run import store
@@ -24,6 +24,8 @@ class RunStatus:
     running: tuple[Progress, ...]
     seconds_left: float | None
     """`None` when nothing runs, or too little is known."""
+    damage: tuple[str, ...] = ()
+    """Sentences on what is missing or damaged, and how to mend it."""
 
     @property
     def images_left(self) -> int:
@@ -44,39 +46,31 @@ class RunStatus:
         return (self.images_done + running) / self.images
 
 
-def run_status(path: Path) -> RunStatus:
-    """Read the status of the run at `path`, whoever works on it. Raises `RunError`."""
+def run_status(path: Path, verify: bool = False) -> RunStatus:
+    """Read the status of the run at `path`, whoever works on it. Raises `RunError`.
+
+    Files of committed shards are compared with their records in presence and size, with `verify`
+    also in content.
+    """
     run = store.open_run(path)
+    damage = dict(store.find_damage(run, verify))
     committed = committed_shards(run)
-    return make_status(
+    for shard in committed.keys() & damage.keys():
+        del committed[shard]
+    status = make_status(
         run,
         shards_done=set(committed),
         images_failed=sum(shard.failed for shard in committed.values()),
         running=running_shards(path, set(committed)),
         shard_seconds=[shard.seconds for shard in committed.values()],
     )
+    return replace(status, damage=tuple(damage.values()))
 
 
-@dataclass(frozen=True)
-class Committed:
-    """What a committed shard comes to."""
-
-    failed: int
-    """Images."""
-    seconds: float
-    """Of computing, over all its images."""
-
-
-def committed_shards(run: store.Run) -> dict[int, Committed]:
-    """The run's committed shards by their numbers; of a million parts one is read at a time."""
-    found = {}
-    for plan in run.plan:
-        table = store.read_part(run, plan.index)
-        if table is not None:
-            columns = [table[name] for name in table.column_names if _is_total(name)]
-            seconds = sum(sum(filter(None, column.to_pylist())) for column in columns)
-            found[plan.index] = Committed(store.count_failed(table), seconds)
-    return found
+def committed_shards(run: store.Run) -> dict[int, store.Commit]:
+    """The commits of the shards that are done, by their numbers."""
+    found = {plan.index: store.committed(run, plan.index) for plan in run.plan}
+    return {shard: commit for shard, commit in found.items() if commit is not None}
 
 
 def make_status(
@@ -122,7 +116,3 @@ def time_to_go(
     work = left - sum(item.fraction for item in running)
     alone = max(1 - min(item.fraction for item in running), 0.0)
     return max(work / len(running), alone) * sum(pace) / len(pace)
-
-
-def _is_total(name: str) -> bool:
-    return name.startswith("seconds_") and name != "seconds_stages"

@@ -1,192 +1,187 @@
-"""Train a StyleGAN2 on a folder of images: data set, loop, checkpoints, sample grids, log.
+"""Train a StyleGAN2 on a folder of images.
 
-The training directory:
+The folder of the training is a work directory. It also holds:
 
-    training.yaml     settings, data and initial weights
-    dataset.npy       the images as uint8 (N, S, S, 3), read once
-    state.ckpt        all that training goes on from; replaced every few minutes
     gan.safetensors   averaged generator and discriminator, as of the last checkpoint
-    log.jsonl         one row of figures every so many images
     samples/          real.png, and the same latents through the averaged generator over time
-    fid-real.npz      statistics of the real images' Inception features, where FID is asked for
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.files import only_process, storage_error
-from gan2shape.jobs.gan.samples import GRID, write_grid, write_weights
+from gan2shape.jobs.gan.samples import write_weights
+from gan2shape.jobs.inputs.scan import scan
+from gan2shape.jobs.pictures import COLUMNS, write_grid
+from gan2shape.jobs.progress import Note, Show
+from gan2shape.jobs.training.arrays import Pixels, read_images, subset, to_images
 from gan2shape.jobs.training.gan_quality import PART, RealImages
-from gan2shape.jobs.training.gan_request import Request, check_settings, resume_key, write_settings
-from gan2shape.jobs.training.image_array import Pixels, dataset, subset, to_images
-from gan2shape.jobs.training.loop import Means, Pace, Stop, append_row, trim_rows
-from gan2shape.pipeline.seeds import GRID_LATENTS, QUALITY_LATENTS, batches, spread_seed
-from gan2shape.pipeline.stylegan2.training.trainer import Trainer, TrainingError
-from gan2shape.schemas.gan_training import GanTrainingConfig
+from gan2shape.jobs.training.loop import Intervals, Training, run_loop
+from gan2shape.jobs.training.processes import Compute
+from gan2shape.jobs.training.workdir import work_directory
+from gan2shape.jobs.weights.inception_file import load_inception
+from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.pipeline.seeds import GRID_LATENTS, QUALITY_LATENTS
+from gan2shape.pipeline.stylegan2.training.trainer import Trainer, TrainingError, spread_seed
+from gan2shape.schemas.gan_training import ARCHITECTURE, GanTrainingConfig, default_channels
 
-STATE = "state"
-WEIGHTS, LOG, SAMPLES, LOCK = "gan.safetensors", "log.jsonl", "samples", ".lock"
+WEIGHTS, SAMPLES = "gan.safetensors", "samples"
+GRID = COLUMNS**2
+FIXED = (*ARCHITECTURE, "seed")
+"""Settings that may not change when a training goes on; all others may."""
 
 
 @dataclass(frozen=True)
-class Status:
-    """How far training is."""
+class GanTraining:
+    """What a GAN training is asked for."""
 
-    images: int
-    total: int
-    images_per_second: float | None
-    figures: dict[str, float]
-    """Means since the last report: losses, logits, probability of augmentation."""
-    quality: dict[str, float] | None = None
-    """Sliced Wasserstein distances, in the reports that have new ones."""
-    fid: float | None = None
-    """Fréchet Inception distance, beside them where Inception weights are given."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        if not self.images_per_second:
-            return None
-        return max(self.total - self.images, 0) / self.images_per_second
+    source: str
+    out: Path
+    config: GanTrainingConfig
+    init: str | None = None
+    """Weights to begin with: a file, or a packaged name."""
+    inception: Path | None = None
+    """Inception weights, for the log to have the FID too."""
+    intervals: Intervals = field(default_factory=Intervals)
+    compute: Compute = field(default_factory=Compute)
 
 
-def train(
-    request: Request,
-    on_progress: Callable[[Status], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
-) -> Path:
-    """Train, or go on where the directory's last checkpoint is; returns the weights file.
+def architecture(asked: dict[str, Any], init: str | None) -> dict[str, Any]:
+    """Settings of a training, with the sizes of the weights `init` where there are any.
+
+    Without them, `channels` that are not in `asked` follow from the size. Raises `TrainingError`
+    where `asked` contradicts the weights.
+    """
+    if init is None:
+        return {"channels": default_channels(asked.get("size", 64))} | asked
+    generator = load_gan(init).generator
+    given: dict[str, Any] = {
+        "size": generator.size,
+        "style_dim": generator.style_dim,
+        "mapping_layers": generator.mapping_depth,
+        "channels": tuple(width for _, width in sorted(generator.channels.items())),
+    }
+    for name, value in given.items():
+        if asked.get(name, value) != value:
+            theirs, wanted = (
+                "/".join(map(str, each)) if isinstance(each, tuple) else each
+                for each in (value, asked[name])
+            )
+            raise TrainingError(
+                f"{init} has {name.replace('_', ' ')} {theirs}, not {wanted}; leave out "
+                f"--{name.replace('_', '-')} or --init."
+            )
+    return asked | given
+
+
+def train_gan(request: GanTraining, show: Show, note: Note) -> Path:
+    """Train, or go on where the last checkpoint is; returns the weights file.
 
     Interrupted (SIGINT, SIGTERM), it saves a checkpoint and raises `KeyboardInterrupt`; killed, it
-    loses what came after the last one. Raises `TrainingError` or another `UserError` when the
-    images, the settings or the directory do not fit.
+    loses what came after the last one. Raises `UserError` when the images, the settings or the
+    directory do not fit.
     """
-    out = request.out
-    if out.exists() and not out.is_dir():
-        raise TrainingError(f"{out} is a file; name a directory with --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    busy = f"Another process trains in {out}; wait for it, stop it, or choose another --out."
-    try:
-        with only_process(out / LOCK, busy):
-            _train(request, on_progress or (lambda status: None), on_note or (lambda text: None))
-    except OSError as error:
-        raise storage_error(error, out, "give the command again") or error from error
+    config, out = request.config, request.out
+    request.compute.prepare()
+    device = request.compute.device
+    initial = None if request.init is None else load_gan(request.init)
+    inception = None if request.inception is None else load_inception(request.inception, device)
+    scan(request.source)  # its errors before anything is made
+    settings = config.model_dump(mode="json")
+    about = {
+        "source": request.source,
+        "init": initial and {"source": request.init, "sha256": initial.sha256},
+        "settings": settings,
+    }
+    with work_directory(out, "gan", {name: settings[name] for name in FIXED}, about) as work:
+        done = work.finished()
+        if done and done["images"] >= config.images and (out / WEIGHTS).exists():
+            note(f"{out} is finished already")
+            return out / WEIGHTS
+        found = read_images(request.source, config.size, work.cache, note)
+        trainer = Trainer(config, device, initial)
+        real = RealImages(found, work.cache, inception, note)
+        training = _GanTraining(config, trainer, found.values, real, out, note)
+        run_loop(training, work, request.intervals, show, note)
     return out / WEIGHTS
 
 
-def _train(
-    request: Request, on_progress: Callable[[Status], None], note: Callable[[str], None]
-) -> None:
-    config, out = request.config, request.out
-    resumed = check_settings(request)
-    data = dataset(request.source, config.size, out, note)
-    (out / SAMPLES).mkdir(exist_ok=True)
-    if not resumed or not (out / SAMPLES / "real.png").exists():
-        write_grid(out / SAMPLES / "real.png", to_images(data[subset(len(data), GRID**2)]))
-    trainer = Trainer(config, request.device, request.initial)
-    checkpoints = Checkpoints(out, resume_key(config))
-    state = checkpoints.load(STATE)
-    checkpoints.sweep()
-    if state is not None:
-        trainer.restore(state)
-        note(f"going on after {trainer.images} images")
-    write_settings(request)
-    trim_rows(out / LOG, trainer.images)
-    real = RealImages(data, out, request.inception, note=note)
-    _loop(request, trainer, data, real, checkpoints, on_progress)
+class _GanTraining(Training):
+    """A GAN training as the loop sees it."""
+
+    name = "GAN"
+    remedy = "Give a lower --learning-rate or a higher --r1."
+
+    def __init__(
+        self,
+        config: GanTrainingConfig,
+        trainer: Trainer,
+        pixels: Pixels,
+        real: RealImages,
+        out: Path,
+        note: Note,
+    ) -> None:
+        self.config = config
+        self.trainer = trainer
+        self.pixels = pixels
+        self.count = len(pixels)
+        self.result = out / WEIGHTS
+        self.real, self.samples, self.note = real, out / SAMPLES, note
+        self.samples.mkdir(exist_ok=True)
+        if not (self.samples / "real.png").exists():
+            self._write("real", to_images(pixels[subset(len(pixels), GRID)]))
+
+    def step(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        return self.trainer.step(to_images(self.pixels[rows]))
+
+    def figures(self, means: dict[str, float]) -> dict[str, float]:
+        return means | {"p": self.trainer.p}
+
+    def words(self, figures: dict[str, float]) -> str:
+        augmented = f", augmented {figures['p']:.0%}" if figures["p"] else ""
+        return f"losses D {figures['d']:.2f} G {figures['g']:.2f}{augmented}, images"
+
+    def judge(self) -> dict[str, Any]:
+        images = self.trainer.images
+        self._write(f"{images:08d}", self.trainer.sample(self._latents(GRID, GRID_LATENTS)))
+        quality, fid = self.real.wasserstein(self._draw), self.real.fid(self._draw)
+        self.note(judgement(images, quality, fid))
+        return (
+            {"quality": quality}
+            | ({} if fid is None else {"fid": fid})
+            | ({} if images else {"quality_of_real_images": self.real.wasserstein_of_others()})
+        )
+
+    def finite(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self.trainer.average.parameters())
+
+    def save(self) -> None:
+        write_weights(self.result, self.trainer.gan())
+
+    def _draw(self, count: int) -> Iterable[Tensor]:
+        latents = self._latents(count, QUALITY_LATENTS)
+        return (self.trainer.sample(part) for part in latents.split(PART))
+
+    def _latents(self, count: int, purpose: int) -> Tensor:
+        """z (count, D), the same every time."""
+        random = torch.Generator().manual_seed(spread_seed(self.config.seed, purpose))
+        return torch.randn(count, self.trainer.config.style_dim, generator=random)
+
+    def _write(self, name: str, images: Tensor) -> None:
+        write_grid(self.samples / f"{name}.png", images)
 
 
-def _loop(
-    request: Request,
-    trainer: Trainer,
-    data: Pixels,
-    real: RealImages,
-    checkpoints: Checkpoints,
-    show: Callable[[Status], None],
-) -> None:
-    config, out = request.config, request.out
-    means = Means()
-    z = _latents(GRID**2, config, GRID_LATENTS)
-    stop = Stop()
-    shown, saved = trainer.images, time.monotonic()
-    pace = Pace(trainer.images)
-
-    def due(every: int, before: int) -> bool:
-        return before // every != trainer.images // every
-
-    def save() -> None:
-        nonlocal saved
-        if not all(bool(torch.isfinite(p).all()) for p in trainer.average.parameters()):
-            raise _diverged(trainer.images, out)
-        checkpoints.save(STATE, trainer.state())
-        write_weights(out / WEIGHTS, trainer.gan())
-        saved = time.monotonic()
-
-    def judge() -> dict[str, Any]:
-        write_grid(out / SAMPLES / f"{trainer.images:08d}.png", trainer.sample(z))
-        judged: dict[str, Any] = {"quality": real.wasserstein(draw)}
-        return judged | ({"fid": real.fid(draw)} if real.inception else {})
-
-    def draw(count: int) -> Iterable[Tensor]:
-        latents = _latents(count, config, QUALITY_LATENTS)
-        return (trainer.sample(part) for part in latents.split(PART))
-
-    with stop:
-        if trainer.images == 0:
-            judged = judge()
-            floor = {"quality_of_real_images": real.wasserstein_of_others()}
-            append_row(out / LOG, {"images": 0} | judged | floor)
-            show(Status(0, config.images, None, {}, **judged))
-        for indices in batches(len(data), trainer.images, config.batch, config.seed):
-            if trainer.images >= config.images or stop.asked:
-                break
-            before = trainer.images
-            chosen = np.sort(indices.numpy())  # in the order of the disk
-            figures = trainer.step(to_images(data[chosen]))
-            means.add(figures)
-            done = trainer.images >= config.images
-            sampled = due(request.sample_images, before) or done
-            if sampled or due(request.log_images, before):
-                found = means.take()
-                _check_finite(found, trainer.images, out)
-                speed = pace(trainer.images)
-                figures_now = found | {"p": trainer.p}
-                judged = judge() if sampled else {}
-                row = {"images": trainer.images, "images_per_second": speed, **figures_now}
-                append_row(out / LOG, row | judged)
-                show(Status(trainer.images, config.images, speed, figures_now, **judged))
-                shown = trainer.images
-            if sampled or time.monotonic() - saved > request.checkpoint_seconds:
-                save()
-        if stop.asked or not (out / WEIGHTS).exists() or shown != trainer.images:
-            save()
-    if stop.asked:
-        raise KeyboardInterrupt
-
-
-def _latents(count: int, config: GanTrainingConfig, purpose: int) -> Tensor:
-    """z (count, D), the same every time."""
-    random = torch.Generator().manual_seed(spread_seed(config.seed, purpose))
-    return torch.randn(count, config.style_dim, generator=random)
-
-
-def _check_finite(figures: dict[str, float], images: int, out: Path) -> None:
-    if not all(np.isfinite(value) for value in figures.values()):
-        raise _diverged(images, out)
-
-
-def _diverged(images: int, out: Path) -> TrainingError:
-    return TrainingError(
-        f"Training diverged before {images} images (a loss or weight is not finite); give "
-        f"the command again with a lower --lr or a higher --r1; it goes on from the checkpoint in "
-        f"{out}."
-    )
+def judgement(images: int, quality: dict[str, float], fid: float | None) -> str:
+    """The quality figures after so many images, in a sentence."""
+    levels = ", ".join(f"{name} {value:.0f}" for name, value in quality.items() if name != "mean")
+    mean = quality.get("mean", float("nan"))
+    more = "" if fid is None else f", FID {fid:.1f}"
+    return f"after {images} images: sliced Wasserstein distance {mean:.0f} ({levels}){more}"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
 from torch import Tensor
 
 from gan2shape.jobs.files import write_whole
-from gan2shape.jobs.training.image_array import Pixels, dataset_key, others, subset, to_images
+from gan2shape.jobs.progress import Note
+from gan2shape.jobs.training.arrays import CachedRows, others, subset, to_images
+from gan2shape.jobs.training.workdir import Cache
 from gan2shape.pipeline.stylegan2.training.fid import Inception, Statistics, frechet_distance
 from gan2shape.pipeline.stylegan2.training.quality import descriptors_of_parts, distances
 
@@ -21,7 +23,7 @@ QUALITY_IMAGES = 1024
 FID_IMAGES = 10_000
 """Most real images, and as many samples, of a FID; it depends on their number."""
 PART = 64
-STATISTICS = "fid-real.npz"
+STATISTICS = "statistics.safetensors"
 Draw = Callable[[int], Iterable[Tensor]]
 """Gives so many images in parts (n, 3, S, S) in [-1, 1]."""
 
@@ -31,31 +33,31 @@ class RealImages:
 
     def __init__(
         self,
-        data: Pixels,
-        folder: Path,
-        inception: Inception | None = None,
+        real: CachedRows,
+        cache: Cache,
+        inception: Inception | None,
+        note: Note,
         images: int | None = None,
-        note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`data` are those of `dataset(..., folder)`; `folder` also keeps what takes long.
+        """`real` is from `read_images`; `cache` also keeps what takes long.
 
         `images` is how many to compare, by default 1,024, and 10,000 for FID.
         """
-        self.data = data
+        self.data = real.values
         self.inception = inception
-        self.count = min(len(data), images or QUALITY_IMAGES)
-        self.fid_count = min(len(data), images or FID_IMAGES)
-        self._descriptors = descriptors_of_parts(self._parts(subset(len(data), self.count)))
+        self.count = min(len(self.data), images or QUALITY_IMAGES)
+        self.fid_count = min(len(self.data), images or FID_IMAGES)
+        self._descriptors = descriptors_of_parts(self._parts(subset(len(self.data), self.count)))
         self._statistics: Statistics | None = None
         if inception is not None:
-            self._statistics = self._read_statistics(inception, folder, note)
+            self._statistics = self._cached_statistics(inception, cache, real.key, note)
 
     def wasserstein(self, draw: Draw) -> dict[str, float]:
         """Sliced Wasserstein distances of the images that `draw` gives."""
         return distances(descriptors_of_parts(draw(self.count)), self._descriptors)
 
     def wasserstein_of_others(self) -> dict[str, float] | None:
-        """Of other real images, where there are enough: no generator can be expected to do
+        """Those of other real images, where there are enough: no generator is expected to do
         better.
         """
         return self.wasserstein(self._others) if len(self.data) >= 2 * self.count else None
@@ -67,7 +69,7 @@ class RealImages:
         return frechet_distance(self.inception.statistics(draw(self.fid_count)), self._statistics)
 
     def fid_of_others(self) -> float | None:
-        """Of other real images, where there are enough."""
+        """The distance of other real images, where there are enough."""
         return self.fid(self._others) if len(self.data) >= 2 * self.fid_count else None
 
     def _others(self, count: int) -> Iterator[Tensor]:
@@ -77,28 +79,16 @@ class RealImages:
         for start in range(0, len(rows), PART):
             yield to_images(self.data[rows[start : start + PART]])
 
-    def _read_statistics(
-        self, inception: Inception, folder: Path, note: Callable[[str], None]
+    def _cached_statistics(
+        self, inception: Inception, cache: Cache, key: Any, note: Note
     ) -> Statistics:
-        path = folder / STATISTICS
-        key = json.dumps([dataset_key(folder), inception.sha256, self.fid_count])
-        found = _cached(path, key)
-        if found is None:
+        def make(folder: Path) -> None:
             note(f"Inception features of {self.fid_count} real images")
             found = inception.statistics(self._parts(subset(len(self.data), self.fid_count)))
-            buffer = io.BytesIO()
-            mean, covariance = found.mean.numpy(), found.covariance.numpy()
-            np.savez(buffer, key=np.array(key), mean=mean, covariance=covariance)
-            write_whole(path, buffer.getvalue())
-        return found
+            tensors = {"mean": found.mean, "covariance": found.covariance}
+            write_whole(folder / STATISTICS, save(tensors))
 
+        def load(folder: Path) -> Statistics:
+            return Statistics(**load_tensors((folder / STATISTICS).read_bytes()))
 
-def _cached(path: Path, key: str) -> Statistics | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["key"]) != key:
-                return None
-            mean, covariance = (torch.from_numpy(file[name]) for name in ("mean", "covariance"))
-            return Statistics(mean, covariance)
-    except Exception:  # absent, cut off, something else: made again
-        return None
+        return cache.get("inception", [key, inception.sha256, self.fid_count], make, load)

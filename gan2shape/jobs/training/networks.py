@@ -1,40 +1,32 @@
-"""Train a baseline of the paper's table, or our own last word, on a folder of images.
+"""Train networks on single images: the paper's baselines, or finetuning after joint training.
 
-The training directory:
+The folder of the training is a work directory. It also holds:
 
-    baseline.yaml         settings, where the images are, whose features images are compared by
-    dataset.npy           the images as uint8 (N, S, S, 3), read once
-    truth.npy             supervised: their true depth (N, S, S), NaN outside the objects
-    state.ckpt            all that training goes on from; replaced every few minutes
     networks.safetensors  the networks as of the last checkpoint
-    log.jsonl             one row of figures every so many images
     pictures/             some images as the networks see them, over time
-    validation/           images and depth of the validation data, where it is given
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-import yaml
+from torch import Tensor
 
-from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
-from gan2shape.jobs.files import only_process, storage_error, write_whole
+from gan2shape.jobs.files import write_whole
 from gan2shape.jobs.inputs.scan import scan
-from gan2shape.jobs.progress.steps_display import Note, Show
-from gan2shape.jobs.training.depth_array import Examples, true_dataset
-from gan2shape.jobs.training.image_array import dataset, subset
-from gan2shape.jobs.training.loop import Means, Pace, Stop, append_row, trim_rows
-from gan2shape.jobs.training.pictures import SHOWN, write_sheet
-from gan2shape.jobs.training.processes import tune_allocator
+from gan2shape.jobs.pictures import SHOWN, write_sheet
+from gan2shape.jobs.progress import Note, Show
+from gan2shape.jobs.training.arrays import Examples, read_examples, read_images, subset
+from gan2shape.jobs.training.loop import Intervals, Training, run_loop
+from gan2shape.jobs.training.processes import Compute
+from gan2shape.jobs.training.workdir import Cache, work_directory
 from gan2shape.jobs.weights.files import file_digest
 from gan2shape.jobs.weights.lpips_file import load_lpips
 from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
@@ -42,136 +34,163 @@ from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.networks.trained import TrainedNetworks, check_gan
 from gan2shape.pipeline.perceptual.losses import PerceptualLoss, discriminator_distance
 from gan2shape.pipeline.perceptual.lpips import Lpips
-from gan2shape.pipeline.seeds import batches
 from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.training import finetune, supervised, unsup3d
 from gan2shape.pipeline.training.trainer import Batch, Trainer
-from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.network_training import (
     CHANGEABLE,
     AnyBaseline,
     FinetuneConfig,
     SupervisedConfig,
-    baseline_config,
 )
 
-RECORD, NETWORKS, LOG, STATE = "baseline.yaml", "networks.safetensors", "log.jsonl", "state"
-PICTURES, VALIDATION, LOCK = "pictures", "validation", ".lock"
+NETWORKS, PICTURES = "networks.safetensors", "pictures"
 VALIDATED = 64
-
-
-class DivergedError(UserError):
-    """Training came to losses or weights that are out of bounds."""
+"""Most images of the validation data that are scored."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What `gan2shape baseline` was asked to do."""
+class NetworkTraining:
+    """What a training of networks on single images is asked for."""
 
     source: str
     out: Path
     config: AnyBaseline
     networks: str | None = None
-    """What finetuning starts from."""
+    """What finetuning starts from: a file, or a packaged name."""
     teachers: tuple[str, ...] = ()
-    """Whose shapes it learns besides."""
+    """Networks whose shapes finetuning learns too."""
     gan: str | None = None
-    """Its discriminator's features compare images in the perceptual loss of Unsup3d."""
+    """The perceptual loss compares images by the features of this GAN's discriminator."""
     lpips: Path | None = None
-    """VGG16's features do, in place of them."""
+    """VGG16-LPIPS weights: the perceptual loss compares images by VGG16's features instead."""
     validation: str | None = None
-    """Data set with true depth whose first images are scored now and then."""
-    device: str = "cpu"
-    checkpoint_seconds: float = 300.0
-    picture_images: int = 20_000
-    """Images from one sheet of pictures, score and checkpoint to the next."""
-    log_images: int = 1_000
+    """Data set with true depth. Its first images are scored now and then."""
+    intervals: Intervals = field(default_factory=lambda: Intervals(20_000, 1_000))
+    compute: Compute = field(default_factory=Compute)
 
 
-def request(
-    source: str,
-    out: Path,
-    settings: dict[str, Any],
-    device: str = "auto",
-    threads: int | None = None,
-    **options: Any,
-) -> Request:
-    """Check the settings, choose the device, prepare this process for the work.
+def inherited_settings(networks: str) -> dict[str, Any]:
+    """The settings that finetuning takes over from the networks it starts from.
 
-    `options` are the other fields of the request; `networks` among them decide the settings of the
-    same name and the camera. Raises `ConfigError`, `NetworksError` or `ClusterError` (a GPU that
-    is not there).
+    Raises `NetworksError`.
     """
-    if options.get("networks"):
-        initial = load_networks(options["networks"])
-        settings |= {"networks": initial.networks, "camera": initial.camera}
-    config = baseline_config(settings)
-    on = "cuda" if visible_gpus(device) else "cpu"
-    tune_allocator()
-    torch.set_num_threads(threads or usable_cores())
-    return Request(source, out, config, device=on, **options)
+    initial = load_networks(networks)
+    return {"networks": initial.networks, "camera": initial.camera}
 
 
-def train(request: Request, show: Show, note: Note) -> Path:
-    """Train, or go on where the directory's last checkpoint is; returns the networks file.
+def train_networks(request: NetworkTraining, show: Show, note: Note) -> Path:
+    """Train, or go on where the last checkpoint is; returns the networks file.
 
     Interrupted (SIGINT, SIGTERM), it saves a checkpoint and raises `KeyboardInterrupt`; killed, it
     loses what came after the last one. Raises `UserError` when the images, the weights or the
     directory do not fit.
     """
-    out = request.out
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a directory with --out.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        busy = f"Another process trains in {out}; wait for it, stop it, or choose another --out."
-        with only_process(out / LOCK, busy):
-            _train(request, show, note)
-    except OSError as error:
-        raise storage_error(error, out, "give the same command again") or error from error
+    config, out = request.config, request.out
+    request.compute.prepare()
+    teachers = [load_networks(name) for name in request.teachers]
+    trainer, perceptual = _trainer(request, teachers)
+    settings = config.model_dump(mode="json")
+    fixed = {
+        "images_sha256": scan(request.source).ids_sha256,
+        "perceptual": perceptual,
+        "networks_sha256": trainer.initial and trainer.initial.sha256,
+        "teachers": [teacher.sha256 for teacher in teachers],
+        "settings": {name: value for name, value in settings.items() if name not in CHANGEABLE},
+    }
+    changeable = {name: settings[name] for name in CHANGEABLE}
+    about = {"source": request.source, "networks": request.networks, "settings": changeable}
+    with work_directory(out, "networks", fixed, about) as work:
+        done = work.finished()
+        if done and done["images"] >= config.images and (out / NETWORKS).exists():
+            note(f"{out} is finished already")
+            return out / NETWORKS
+        if perceptual is None and config.method != "supervised":
+            note("without a perceptual loss: --lpips or --gan would give one")
+        training = _NetworkTraining(request, trainer, work.cache, note)
+        run_loop(training, work, request.intervals, show, note)
     return out / NETWORKS
 
 
-def _train(request: Request, show: Show, note: Note) -> None:
-    out = request.out
-    teachers = [load_networks(name) for name in request.teachers]
-    trainer, perceptual = _trainer(request, teachers)
-    record: dict[str, Any] = {
-        "source": request.source,
-        "images_sha256": scan(request.source).ids_sha256,
-        "perceptual": perceptual,
-        "settings": request.config.model_dump(mode="json"),
-    }
-    if trainer.initial is not None:
-        record["networks"] = trainer.initial.sha256
-    if teachers:
-        record["teachers"] = [teacher.sha256 for teacher in teachers]
-    _check_record(out, record)
-    if perceptual is None and request.config.method != "supervised":
-        note("without a perceptual loss: --lpips or --gan would give one")
-    examples = _examples(request, note)
-    checkpoints = Checkpoints(out, json.dumps(_fixed(record), sort_keys=True))
-    state = checkpoints.load(STATE)
-    checkpoints.sweep()
-    if state is not None:
-        trainer.restore(state)
-        note(f"going on after {trainer.images} images")
-    write_whole(out / RECORD, yaml.safe_dump(record, sort_keys=False).encode())
-    trim_rows(out / LOG, trainer.images)
-    _loop(request, trainer, examples, checkpoints, _judge(request, examples, trainer, note), show)
+class _NetworkTraining(Training):
+    """A training of networks as the loop sees it."""
+
+    remedy = "Give a lower --learning-rate."
+
+    def __init__(
+        self, request: NetworkTraining, trainer: Trainer, cache: Cache, note: Note
+    ) -> None:
+        self.config = request.config
+        self.trainer = trainer
+        self.name = request.config.method
+        self.result = request.out / NETWORKS
+        self.pictures = request.out / PICTURES
+        self.examples = _examples(request, cache, note)
+        self.count = len(self.examples)
+        self.validation: Batch | None = None
+        if request.validation is not None:
+            given = read_examples(
+                request.validation, request.config.camera, cache, note, "validation-"
+            )
+            self.validation = given.batch(np.arange(min(VALIDATED, len(given))))
+        shown = self.validation or self.examples.batch(subset(self.count, SHOWN))
+        self.shown = shown.images[:SHOWN].to(trainer.device)
+
+    def step(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        return self.trainer.step(self.examples.batch(rows))
+
+    def words(self, figures: dict[str, float]) -> str:
+        return f"loss {figures['loss']:.3f}, images"
+
+    def judge(self) -> dict[str, Any]:
+        found = self.trainer.predict(self.shown)
+        write_sheet(
+            self.pictures / f"{self.trainer.images:08d}.png",
+            self.shown,
+            self.trainer.shape_networks.camera,
+            reconstruction=found.rendering.image,
+            depth=found.depth,
+            albedo=found.albedo,
+            view=found.view,
+            light=found.light,
+            mask=found.rendering.mask,
+        )
+        if self.validation is None:
+            return {}
+        scores = self.trainer.score(self.validation)
+        return {
+            "side": float(scores.side.nanmean()),
+            "mad_degrees": float(scores.mad_degrees.nanmean()),
+            "relief_scale": float(scores.relief_scale.nanmedian()),
+        }
+
+    def finite(self) -> bool:
+        # The file holds them in half precision.
+        values = self.trainer.networks().parameters.values()
+        return all(bool(torch.isfinite(value.half()).all()) for value in values)
+
+    def save(self) -> None:
+        write_whole(self.result, networks_bytes(self.trainer.networks()))
+
+
+def _examples(request: NetworkTraining, cache: Cache, note: Note) -> Examples:
+    camera = request.config.camera
+    if isinstance(request.config, SupervisedConfig):
+        return read_examples(request.source, camera, cache, note)
+    return Examples(read_images(request.source, camera.size, cache, note).values)
 
 
 def _trainer(
-    request: Request, teachers: Sequence[TrainedNetworks]
+    request: NetworkTraining, teachers: Sequence[TrainedNetworks]
 ) -> tuple[Trainer, dict[str, str] | None]:
-    """The trainer, and whose features it compares images by."""
-    config = request.config
+    """The trainer, and whose features its perceptual loss compares images by."""
+    config, device = request.config, request.compute.device
     if isinstance(config, SupervisedConfig):
-        return supervised.trainer(config, request.device), None
-    gan = None if request.gan is None else load_gan(request.gan).to(request.device)
-    lpips = None if request.lpips is None else load_lpips(request.lpips).to(request.device)
+        return supervised.trainer(config, device), None
+    gan = None if request.gan is None else load_gan(request.gan).to(device)
+    lpips = None if request.lpips is None else load_lpips(request.lpips).to(device)
     about = None
-    if lpips is not None and request.lpips is not None:
+    if request.lpips is not None:
         about = {"network": "vgg16", "sha256": file_digest(request.lpips)}
     elif gan is not None:
         about = {"network": "discriminator", "sha256": gan.sha256}
@@ -181,12 +200,12 @@ def _trainer(
         if gan is not None:
             check_gan(initial, gan)
         distance = _distance(gan, lpips, config.feature_blocks)
-        return finetune.trainer(config, initial, distance, request.device, teachers), about
-    return unsup3d.trainer(config, _features(gan, lpips), request.device), about
+        return finetune.trainer(config, initial, distance, device, teachers), about
+    return unsup3d.trainer(config, _features(gan, lpips), device), about
 
 
 def _features(gan: Gan | None, lpips: Lpips | None) -> unsup3d.Features | None:
-    """Whose features Unsup3d compares images by."""
+    """The features that Unsup3d compares images by."""
     if lpips is not None:
         return unsup3d.vgg_features(lpips)
     if gan is not None and gan.discriminator is not None:
@@ -195,138 +214,9 @@ def _features(gan: Gan | None, lpips: Lpips | None) -> unsup3d.Features | None:
 
 
 def _distance(gan: Gan | None, lpips: Lpips | None, blocks: int) -> PerceptualLoss | None:
-    """How finetuning compares images, as step 3 does."""
+    """The distance by which finetuning compares images, as step 3 does."""
     if lpips is not None:
         return partial(lpips)  # the module itself would become a part of the trained ones
     if gan is not None and gan.discriminator is not None:
         return discriminator_distance(gan.discriminator, blocks)
     return None
-
-
-def _examples(request: Request, note: Note) -> Examples:
-    config = request.config
-    if isinstance(config, SupervisedConfig):
-        return true_dataset(request.source, config.camera, request.out, note)
-    return Examples(dataset(request.source, config.camera.size, request.out, note))
-
-
-def _check_record(out: Path, record: dict[str, Any]) -> None:
-    """Raise `UserError` when the directory holds another training."""
-    try:
-        before = yaml.safe_load((out / RECORD).read_text())
-        known = _fixed(before)
-    except FileNotFoundError:
-        return
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{out / RECORD} is damaged; train into another directory.") from error
-    wanted = _fixed(record)
-    changed = sorted(name for name in known | wanted if known.get(name) != wanted.get(name))
-    if changed:
-        raise UserError(
-            f"{out} holds a training with other {', '.join(changed)}; give the same command to go "
-            "on with it, or train into another directory."
-        )
-
-
-def _fixed(record: dict[str, Any]) -> dict[str, Any]:
-    """What stays the same when a training goes on."""
-    settings = {k: v for k, v in record["settings"].items() if k not in CHANGEABLE}
-    others = ("images_sha256", "perceptual", "networks", "teachers")
-    return settings | {name: record[name] for name in others if name in record}
-
-
-def _judge(
-    request: Request, examples: Examples, trainer: Trainer, note: Note
-) -> Callable[[], dict[str, float]]:
-    """A function that writes a sheet of pictures and gives the scores on the validation data."""
-    held: Batch | None = None
-    if request.validation is not None:
-        folder = request.out / VALIDATION
-        folder.mkdir(exist_ok=True)
-        given = true_dataset(request.validation, request.config.camera, folder, note)
-        held = given.batch(torch.arange(min(VALIDATED, len(given))).numpy())
-    shown = held or examples.batch(subset(len(examples), SHOWN))
-    images = shown.images[:SHOWN].to(trainer.device)
-
-    def judge() -> dict[str, float]:
-        look = trainer.predict(images)
-        name = f"{trainer.images:08d}.png"
-        write_sheet(
-            request.out / PICTURES / name,
-            images,
-            look.rendering.image,
-            look.depth,
-            look.albedo,
-            look.view,
-            look.light,
-            look.rendering.mask,
-            trainer.shape_networks.camera,
-        )
-        if held is None:
-            return {}
-        scores = trainer.score(held)
-        return {
-            "side": float(scores.side.nanmean()),
-            "mad_degrees": float(scores.mad_degrees.nanmean()),
-            "relief_scale": float(scores.relief_scale.nanmedian()),
-        }
-
-    return judge
-
-
-def _loop(
-    request: Request,
-    trainer: Trainer,
-    examples: Examples,
-    checkpoints: Checkpoints,
-    judge: Callable[[], dict[str, float]],
-    show: Show,
-) -> None:
-    config, out = request.config, request.out
-    means, pace, stop = Means(), Pace(trainer.images), Stop()
-    saved = time.monotonic()
-
-    def due(every: int, before: int) -> bool:
-        return before // every != trainer.images // every
-
-    def save() -> None:
-        nonlocal saved
-        networks = trainer.networks()
-        # The file holds them in half precision.
-        if not all(bool(torch.isfinite(p.half()).all()) for p in networks.parameters.values()):
-            raise _diverged(trainer.images, out)
-        checkpoints.save(STATE, trainer.state())
-        write_whole(out / NETWORKS, networks_bytes(networks))
-        saved = time.monotonic()
-
-    with stop:
-        if trainer.images == 0:
-            append_row(out / LOG, {"images": 0} | judge())
-        for indices in batches(len(examples), trainer.images, config.batch, config.seed):
-            if trainer.images >= config.images or stop.asked:
-                break
-            before = trainer.images
-            means.add(trainer.step(examples.batch(indices.numpy())))
-            done = trainer.images >= config.images
-            judged = due(request.picture_images, before) or done
-            if judged or due(request.log_images, before):
-                figures = means.take()
-                if not all(abs(value) < float("inf") for value in figures.values()):
-                    raise _diverged(trainer.images, out)
-                row = {"images": trainer.images, "images_per_second": pace(trainer.images)}
-                append_row(out / LOG, row | figures | (judge() if judged else {}))
-                stage = f"{config.method}, loss {figures['loss']:.3f}, images"
-                show(stage, trainer.images, config.images)
-            if judged or time.monotonic() - saved > request.checkpoint_seconds:
-                save()
-        if stop.asked or not (out / NETWORKS).exists():
-            save()
-    if stop.asked:
-        raise KeyboardInterrupt
-
-
-def _diverged(images: int, out: Path) -> DivergedError:
-    return DivergedError(
-        f"Training diverged before {images} images (a loss or weight is out of bounds); give the "
-        f"command again with a lower --lr; it goes on from the checkpoint in {out}."
-    )

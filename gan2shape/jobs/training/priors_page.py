@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan2shape.jobs.inputs.scan import IMAGE_FOLDERS
-from gan2shape.jobs.report import charts
-from gan2shape.jobs.report.page import environment
+from gan2shape.jobs.report.page import render, write_page
+from gan2shape.jobs.report.tables import Table
 from gan2shape.pipeline.training.priors import Priors
 
 Values = npt.NDArray[np.float64]
@@ -114,48 +115,45 @@ def distributions(priors: Priors, truth: Values | None) -> list[Distribution]:
     ]
 
 
-def table(found: Sequence[Distribution]) -> list[str]:
-    """Lines of text: fitted means and standard deviations, and the true ones where known."""
-    heads = ["", "mean", "std"]
-    if any(item.truth is not None for item in found):
-        heads += ["true mean", "true std"]
-    rows = [heads]
+def table(found: Sequence[Distribution]) -> Table:
+    """Fitted means and standard deviations, and the true ones where known."""
+    rows = {}
     for item in found:
         figures = item.figures()
-        unit = f", {item.component.unit}" if item.component.unit else ""
-        keys = [head.replace(" ", "_") for head in heads[1:]]
-        rows.append([item.component.name + unit, *(f"{figures[key]:.4g}" for key in keys)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-
-
-def page(priors: Priors, found: Sequence[Distribution], origin: dict[str, Any]) -> str:
-    """The HTML text; `origin` is what the estimation was made from."""
-    items = [
-        {
-            "name": item.component.name,
-            "figures": item.figures(),
-            "chart": charts.distribution(
-                item.values, item.mean, item.std, item.truth, item.component.name, "run-1"
-            ),
+        unit = f", {figures.pop('unit')}" if item.component.unit else ""
+        rows[item.component.name + unit] = {
+            name.replace("_", " "): f"{value:.4g}" for name, value in figures.items() if value != ""
         }
-        for item in found
-    ]
-    return (
-        environment()
-        .get_template("priors.html.j2")
-        .render(
-            origin=origin,
-            images=len(priors.ids),
-            rounds=len(priors.rounds),
-            stable=priors.stable,
-            has_truth=any(item.truth is not None for item in found),
-            items=items,
-        )
+    return Table("Component", pd.DataFrame.from_dict(rows, "index"))
+
+
+def write_priors_page(
+    file: Path, priors: Priors, found: Sequence[Distribution], origin: dict[str, Any]
+) -> None:
+    """Write the page; `origin` is what the estimation was made from."""
+    from gan2shape.jobs.report import charts
+
+    unstable = (
+        "The Gaussians still changed in the last round. Take them with care, or allow more rounds "
+        "with --rounds."
     )
+    html = render(
+        "priors.html.j2",
+        title=f"Priors of {origin['source']}",
+        notes=[] if priors.stable else [unstable],
+        origin=origin,
+        images=len(priors.ids),
+        rounds=len(priors.rounds),
+        has_truth=any(item.truth is not None for item in found),
+        table=table(found),
+        charts=[
+            charts.distribution(
+                *(item.values, item.mean, item.std, item.truth, "run-1"),
+                f"Distribution of {item.component.name}",
+                item.component.unit,
+                item.component.name,
+            )
+            for item in found
+        ],
+    )
+    write_page(file, html)

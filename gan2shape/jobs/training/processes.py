@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import connection
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from gan2shape.jobs.cluster.local import usable_cores, visible_gpus
+from gan2shape.jobs.progress import Note, Show
 from gan2shape.pipeline.process_group import ProcessGroup
 from gan2shape.schemas.errors import UserError
 
@@ -31,56 +33,66 @@ GRACE, PARTING = 20.0, 10.0
 """Seconds for process 0 to notice by itself that another has died, and for all to end."""
 
 
-def plan_processes(
-    device: str, processes: int | None, threads: int | None
-) -> tuple[tuple[str, ...], int]:
-    """The torch device of every process, and the threads of each.
+@dataclass(frozen=True)
+class Compute:
+    """Where a training computes."""
 
-    Raises `ClusterError` when CUDA is asked for and there is none, and `UserError` for more
-    processes than GPUs.
+    devices: tuple[str, ...] = ("cpu",)
+    """The torch device of each process."""
+    threads: int = 1
+    """Compute threads of each process."""
+
+    @property
+    def device(self) -> torch.device:
+        """That of the first process."""
+        return torch.device(self.devices[0])
+
+    def prepare(self) -> None:
+        """Make this process ready: its threads, and freed memory kept.
+
+        Otherwise glibc returns every large tensor to the system and asks for it again, which takes
+        up to half of a training step.
+        """
+        torch.set_num_threads(self.threads)
+        try:
+            mallopt = ctypes.CDLL(None).mallopt
+        except (AttributeError, OSError, TypeError):  # not glibc
+            return
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def plan_compute(
+    device: str = "auto", processes: int | None = 1, threads: int | None = None
+) -> Compute:
+    """Divide this machine's GPUs, or cores, over so many processes.
+
+    `device` is auto, cpu or cuda; `processes` of `None` are one for each GPU. Raises `ClusterError`
+    when CUDA is asked for and there is none, and `UserError` for more processes than GPUs.
     """
     gpus = len(visible_gpus(device))
     if gpus and processes and processes > gpus:
         raise UserError(f"There are {gpus} GPUs for --processes {processes}; use as many or fewer.")
     count = processes or gpus or 1
     devices = tuple(f"cuda:{index}" for index in range(count)) if gpus else ("cpu",) * count
-    return devices, threads or max(1, usable_cores() // count)
+    return Compute(devices, threads or max(1, usable_cores() // count))
 
 
-def tune_allocator() -> None:
-    """Keep freed memory: glibc otherwise returns every large tensor to the system and asks again,
-    which takes up to half of a training step."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return
-    mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def in_processes(
-    work: Work,
-    job: Any,
-    devices: tuple[str, ...],
-    threads: int,
-    show: Callable[[str, int, int], None],
-    note: Callable[[str], None],
-) -> None:
+def in_processes(work: Work, job: Any, compute: Compute, show: Show, note: Note) -> None:
     """Do `work` once for each device; this process is number 0, and alone shows progress.
 
     Raises what the work raises here, or `UserError` when another process ended before its time.
     """
-    torch.set_num_threads(threads)
+    compute.prepare()
+    devices = compute.devices
     if len(devices) == 1:
-        work(job, ProcessGroup(), torch.device(devices[0]), show, note)
+        work(job, ProcessGroup(), compute.device, show, note)
         return
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{Path(folder) / 'meeting'}"
         others = [
-            context.Process(
-                target=_other, args=(work, job, rank, devices, threads, meeting), daemon=True
-            )
+            context.Process(target=_other, args=(work, job, rank, compute, meeting), daemon=True)
             for rank in range(1, len(devices))
         ]
         for process in others:
@@ -125,16 +137,11 @@ def _ended_early(rank: int, devices: tuple[str, ...]) -> str:
     )
 
 
-def _other(
-    work: Work, job: Any, rank: int, devices: tuple[str, ...], threads: int, meeting: str
-) -> None:
+def _other(work: Work, job: Any, rank: int, compute: Compute, meeting: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # process 0 is told, and ends this one
-    torch.set_num_threads(threads)
-    tune_allocator()
+    compute.prepare()
     try:
-        _together(
-            work, job, rank, devices, meeting, lambda stage, done, total: None, lambda text: None
-        )
+        _together(work, job, rank, compute.devices, meeting, _silent, _silent)
     except UserError as error:
         print(f"process {rank}: {error}", flush=True)
         os._exit(1)
@@ -146,8 +153,8 @@ def _together(
     rank: int,
     devices: tuple[str, ...],
     meeting: str,
-    show: Callable[[str, int, int], None],
-    note: Callable[[str], None],
+    show: Show,
+    note: Note,
 ) -> None:
     device = torch.device(devices[rank])
     if device.type == "cuda":
@@ -161,3 +168,7 @@ def _together(
         work(job, ProcessGroup(rank, len(devices)), device, show, note)
     finally:
         distributed.destroy_process_group()
+
+
+def _silent(*words: Any, **options: Any) -> None:
+    """Progress of a process that nobody watches."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from gan2shape.pipeline.method.group import Group, group_state, restore_group
 from gan2shape.pipeline.method.optimizer import AllFailedError
 from gan2shape.pipeline.method.steps import OnIteration
-from gan2shape.schemas.settings import When
+from gan2shape.schemas.base import When
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (step's name, iterations done, iterations in all)."""

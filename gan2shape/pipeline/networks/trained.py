@@ -11,14 +11,9 @@ from torch import Tensor, nn
 from gan2shape.pipeline.networks.shape_networks import OffsetEncoder, ShapeNetworks
 from gan2shape.pipeline.scene.camera import Camera
 from gan2shape.pipeline.stylegan2.gan import Gan
+from gan2shape.schemas.base import Settings
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.settings import (
-    CameraConfig,
-    LatentConfig,
-    NetworkConfig,
-    RunConfig,
-    Settings,
-)
+from gan2shape.schemas.settings import CameraConfig, LatentConfig, NetworkConfig, RunConfig
 
 ENCODER = "encoder."
 """Begins the names of the offset encoder's parameters."""
@@ -126,7 +121,7 @@ def check_networks(pretrained: TrainedNetworks, gan: Gan, config: RunConfig) -> 
             if value != ours:
                 raise NetworksError(
                     f"The networks {pretrained.source} were trained with {part}.{name} {value}, "
-                    f"not {ours}; use '--set {part}.{name}={value}' or another --preset."
+                    f"not {ours}; use '--set {part}.{name}={value}' or another --recipe."
                 )
 
 

@@ -42,7 +42,7 @@ from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.synthetic.model import HeadModel
 from gan2shape.pipeline.synthetic.variations import Studio
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.settings import load_config
+from gan2shape.schemas.load import load_settings
 from tests.benchmark.tiny import quiet
 from tests.networks import lpips_weights, tiny_networks
 
@@ -126,12 +126,10 @@ def make_run(
     }
     found = scan(str(heads))
     record = store.RunRecord(
-        config=load_config("heads64", settings),
+        config=load_settings("heads", "paper", overrides=settings),
         gan=store.Weights("gan.safetensors", sha),
         lpips=None,
-        images=len(found),
         latent_size=STYLE,
-        manifest_sha256="",
         networks=networks,
     )
     run = store.create_run(path, record, found.manifest(record.config.shard_size))
@@ -400,13 +398,15 @@ def test_a_benchmark_has_them_as_parts_and_sections(
     views = read_views(tmp_path / "views/rotation.parquet", tmp_path / "views/rotation.png")
     assert views is not None
     mesh = scores(views, "l1_inside")["mesh"]
-    line = next(row for row in turned.markdown.splitlines() if row.startswith("| Shape |"))
+    line = next(row for row in turned.markdown if row.startswith("| Shape |"))
     assert f"| {mesh:.4f} ±" in line
-    assert f"| {scores(views, 'l1_inside', '-30')['card']:.4f} |" in turned.markdown
-    assert "with the shapes and networks of row 6 GAN2Shape, symmetric." in turned.markdown
-    assert "LPIPS" not in turned.markdown
-    assert 'src="data:image/webp' in turned.body
-    assert "AUC of" in relit.body
+    text = "\n".join(turned.markdown)
+    assert f"| {scores(views, 'l1_inside', '-30')['card']:.4f} |" in text
+    assert "with the shapes and networks of row 6 GAN2Shape, symmetric." in text
+    assert "LPIPS" not in text
+    assert turned.picture is not None
+    assert turned.picture.startswith("data:image/webp")
+    assert "AUC of" in relit.markdown[-1]
     assert "| L1, head | Left | Right | Above | Dim |" in relit.markdown
     monkeypatch.setattr(scoring, "_score_part", refused)
     given.networks.rename(given.networks.with_suffix(".away"))

@@ -15,11 +15,12 @@ from gan2shape.jobs.cluster.local import (
     usable_cores,
     worker_environment,
 )
-from gan2shape.jobs.run.start import Execution, execute
-from gan2shape.jobs.run.submit import submit
+from gan2shape.jobs.run.start import Execution, execute, resolved, resolved_here
+from gan2shape.jobs.run.submit import Finished, submit
 from gan2shape.schemas.errors import UserError
-from tests.jobs import standin
-from tests.jobs.test_runs import make_run
+from tests.jobs import tiny
+from tests.jobs.cluster.tasks import die, work_for_ever
+from tests.jobs.tiny import make_forward, make_run
 
 
 @pytest.mark.parametrize(
@@ -85,14 +86,6 @@ def test_workers_start_with_their_threads_and_end_with_the_block(tmp_path, monke
     assert_gone(found["pid"])
 
 
-def work_for_ever(folder: str, shard: int) -> None:
-    from pathlib import Path
-
-    Path(folder, str(os.getpid())).touch()
-    while True:
-        time.sleep(0.05)
-
-
 def test_ctrl_c_ends_busy_workers(tmp_path):
     def interrupt() -> None:
         if any(tmp_path.iterdir()):
@@ -115,7 +108,7 @@ def assert_gone(pid: int) -> None:
 
 
 def test_a_scheduler_that_is_not_there(monkeypatch):
-    monkeypatch.setattr("gan2shape.jobs.cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("gan2shape.jobs.cluster.local.CONNECT_SECONDS", 1)
     answer = "No Dask scheduler answers at 'tcp://127"
     with pytest.raises(ClusterError, match=answer), remote_client("tcp://127.0.0.1:1", print):
         pass
@@ -135,6 +128,20 @@ def test_a_scheduler_without_workers_is_pointed_out():
         remote_client(cluster.scheduler_address, told.append),
     ):
         assert "which has no workers yet: start some with 'dask worker" in told[0]
+        config = tiny.settings(precision="auto")
+        with pytest.raises(UserError, match="has no workers yet, and what 'precision: auto'"):
+            resolved(config, Execution(scheduler=cluster.scheduler_address))
+
+
+def test_a_task_that_always_kills_its_worker_is_reported_and_others_are_done():
+    results: list[Finished] = []
+    with local_client(Workers(1, 1)) as client:
+        submit(client, die, [0, 1, 2], results.append)
+    errors = {task.shard: task.error for task in results}
+    assert errors.keys() == {0, 1, 2}
+    assert errors[0] is None
+    assert errors[2] is None
+    assert "died again and again" in errors[1]
 
 
 def test_an_existing_scheduler(tmp_path):
@@ -142,19 +149,28 @@ def test_an_existing_scheduler(tmp_path):
     from distributed import LocalCluster
 
     run = make_run(tmp_path, 4)
+    in_the_way = run.checkpoints(1)
+    in_the_way.touch()
     with LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     ) as cluster:
         there = Execution("cpu", scheduler=cluster.scheduler_address)
-        outcome = execute(run, there, make_engine=standin.make_broken_engine)
-        assert outcome.shard_errors == {1: "RuntimeError: a bug in the pipeline"}
+        outcome = execute(run, there)
+        assert set(outcome.shard_errors) == {1}
+        assert outcome.shard_errors[1].startswith("FileExistsError: ")
         assert outcome.status.shards_done == 1
+        in_the_way.unlink()
         told: list[str] = []
-        outcome = execute(run, there, on_workers=told.append, make_engine=standin.make_engine)
+        outcome = execute(run, there, on_workers=told.append)
         assert outcome.status.complete
         assert told == [f"the 1 worker of {cluster.scheduler_address}"]
 
-        other = make_run(tmp_path / "other", 4)
-        (tmp_path / "other" / "gan.bin").write_bytes(b"changed")
+        config = tiny.settings(precision="auto", renderer="auto")
+        found = resolved(config, there)
+        assert found == resolved_here(config, "cpu")
+        assert "auto" not in (found.precision, found.renderer)
+
+        other = make_forward(tmp_path / "other", 4)
+        tiny.networks(tmp_path / "other", seed=1)
         with pytest.raises(UserError, match="not those that the run began with"):
-            execute(other, there, make_engine=standin.make_engine)
+            execute(other, there)

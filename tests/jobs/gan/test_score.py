@@ -12,8 +12,9 @@ from rich.console import Console
 from torch import Tensor
 
 from gan2shape.jobs.gan.score import score, score_table
+from gan2shape.jobs.training.arrays import others, read_images, subset
 from gan2shape.jobs.training.gan_quality import PART
-from gan2shape.jobs.training.image_array import dataset, others, subset
+from gan2shape.jobs.training.workdir import Cache
 from gan2shape.jobs.weights.stylegan2_file import load_gan, save_gan
 from gan2shape.pipeline.stylegan2 import Gan, Generator
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
@@ -97,13 +98,16 @@ def test_other_images_are_others():
 
 def test_a_random_choice_of_a_large_folder_is_read(tmp_path):
     folder = write(tmp_path / "images", noise(30))
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    data = dataset(str(folder), 16, tmp_path / "a", most=12)
+
+    def read(name: str, most: int | None) -> np.ndarray:
+        cache = Cache(tmp_path / name)
+        return read_images(str(folder), 16, cache, lambda text: None, most).values
+
+    data = read("a", 12)
     assert data.shape == (12, 16, 16, 3)
     assert len(np.unique(data.reshape(12, -1), axis=0)) == 12
-    assert np.array_equal(data, dataset(str(folder), 16, tmp_path / "b", most=12))
-    assert len(dataset(str(folder), 16, tmp_path / "a")) == 30  # not taken for all images
+    assert np.array_equal(data, read("b", 12))
+    assert len(read("a", None)) == 30  # not taken for all images
 
 
 def test_the_table(weights, net, tmp_path, capsys):

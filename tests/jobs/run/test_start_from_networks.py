@@ -1,4 +1,4 @@
-"""Runs that start from pretrained networks; the optimisation is the stand-in's."""
+"""Runs that start from trained networks."""
 
 from __future__ import annotations
 
@@ -8,69 +8,75 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+import torch
 
-from gan2shape.jobs.run import shard, store
+from gan2shape.jobs.inputs.images import load_image
+from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
-from gan2shape.jobs.run.start import Execution, Request, check_weights, prepare
-from gan2shape.pipeline.networks.trained import TrainedNetworks
+from gan2shape.jobs.run.start import check_weights
+from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
 from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.settings import CameraConfig, NetworkConfig
-from tests.jobs import standin
-from tests.networks import tiny_networks
+from tests.jobs import tiny
+from tests.jobs.tiny import array, do_all, make_forward, make_run
 
 
-def make_request(folder: Path, **changes: Any) -> Request:
-    request = Request(
-        source=str(standin.write_images(folder / "images", 2)),
-        gan=standin.write_weights(folder),
-        out=folder / "run",
-        config=standin.tiny_config(**{"networks.width": 32}),
-        networks=standin.write_networks(folder),
-        spread=False,
-    )
-    return replace(request, **changes)
+def test_a_forward_pass_is_what_the_networks_make_of_the_images(tmp_path: Path) -> None:
+    run = make_forward(tmp_path, 3)
+    rows = do_all(run)
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert [row["inversion_l1"] for row in rows] == [None] * 3
+    assert np.isnan(array(run, "latent")).all()
+    pixels = [
+        torch.from_numpy(load_image(row["uri"], tiny.SIZE).pixels)
+        for row in store.read_manifest(run)
+    ]
+    networks = load_networks(tmp_path / "networks.safetensors").shape_networks()
+    with torch.no_grad():
+        wanted = networks.depth(torch.stack(pixels).permute(0, 3, 1, 2).contiguous() * 2 - 1)
+    depth = array(run, "depth")
+    np.testing.assert_allclose(depth, wanted, atol=1e-6)
+    assert np.ptp(depth) > 0
+    normals = np.linalg.norm(array(run, "normal").astype(np.float32), axis=-1)
+    np.testing.assert_allclose(normals, 1, atol=2e-3)
 
 
-def make_run(folder: Path, **changes: Any) -> store.Run:
-    return prepare(make_request(folder, **changes), Execution("cpu"), standin.make_engine)[0]
-
-
-def test_networks_are_recorded_and_reach_the_optimisation(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
+def test_networks_are_recorded_and_decide_the_hash(tmp_path: Path) -> None:
+    run = make_forward(tmp_path, config=tiny.forward(networks__width=32))
     record = store.open_run(run.path).record
     assert record == run.record
     assert record.networks is not None
     assert Path(record.networks.path) == tmp_path / "networks.safetensors"
     assert record.config.networks == NetworkConfig(width=8)  # the file's, not the preset's
-    check_weights(run, standin.make_engine)
+    check_weights(run)
 
-    without = make_run(tmp_path, networks=None, out=tmp_path / "without")
-    assert without.record.config.networks.width == 32
+    without = make_run(tmp_path, out=tmp_path / "without")
+    assert without.record.networks is None
     same = replace(without.record, config=record.config)
     assert record.config_hash != same.config_hash
 
-    seen: list[TrainedNetworks] = []
 
-    def make_engine() -> Any:
-        def reconstruct(*args: Any, pretrained: Any, **options: Any) -> Any:
-            seen.append(pretrained)
-            return standin.reconstruct(*args, pretrained=pretrained, **options)
-
-        return replace(standin.make_engine(), reconstruct=reconstruct)
-
-    assert run_shard(run.path, 0, "cpu", make_engine).fatal is None
-    assert [networks.sha256 for networks in seen] == [record.networks.sha256]
+def test_networks_are_where_the_optimisation_starts(tmp_path: Path) -> None:
+    """A cycle that looks at single images alone needs no latents either."""
+    cycles = [{"single_image_passes": 1}]
+    config = tiny.forward(optimization__cycles=cycles, optimization__learning_rates={"depth": 1e-9})
+    tuned = make_forward(tmp_path / "tuned", 2, config=config)
+    taken = make_forward(tmp_path / "taken", 2)
+    rows = do_all(tuned)
+    do_all(taken)
+    assert [row["status"] for row in rows] == ["done"] * 2
+    assert [row["inversion_l1"] for row in rows] == [None] * 2
+    assert np.isnan(array(tuned, "latent")).all()
+    np.testing.assert_allclose(array(tuned, "depth"), array(taken, "depth"), atol=1e-3)
+    assert (array(tuned, "depth") != array(taken, "depth")).any()
 
 
 def test_other_networks_in_their_place_stop_the_run(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    parameters = tiny_networks("", standin.LATENT, standin.SIZE).parameters
-    standin.write_networks(tmp_path, parameters={k: v + 1 for k, v in parameters.items()})
+    run = make_forward(tmp_path)
+    tiny.networks(tmp_path, seed=1)
     with pytest.raises(UserError, match="are not those that"):
-        check_weights(run, standin.make_engine)
-    shard._networks.cache_clear()
-    outcome = run_shard(run.path, 0, "cpu", standin.make_engine)
+        check_weights(run)
+    outcome = run_shard(run.path, 0, "cpu")
     assert "not those that the run began with" in (outcome.fatal or "")
     assert not store.is_done(run, 0)
 
@@ -85,48 +91,14 @@ def test_other_networks_in_their_place_stop_the_run(tmp_path: Path) -> None:
 def test_networks_that_do_not_fit_are_found_before_anything_is_made(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    request = make_request(tmp_path)
-    standin.write_networks(tmp_path, **changes)
+    file = Path(tiny.networks(tmp_path))
+    file.write_bytes(networks_bytes(replace(load_networks(file), **changes)))
     with pytest.raises(UserError, match=message):
-        prepare(request, Execution("cpu"), standin.make_engine)
-    assert not request.out.exists()
-
-
-def test_a_record_from_before_there_were_networks_opens(tmp_path: Path) -> None:
-    run = make_run(tmp_path, networks=None)
-    file = run.path / "run.yaml"
-    tree = yaml.safe_load(file.read_text())
-    assert tree.pop("networks", "absent") is None
-    file.write_text(yaml.safe_dump(tree))
-    assert store.open_run(run.path).record == run.record
-
-
-FORWARD = {"optimization.cycles": [], "shard_size": 4}
-
-
-@pytest.mark.parametrize("cycles", [[], [{"single_image_passes": 2}]])
-def test_without_projection_no_latents_are_looked_for(cycles: list[Any], tmp_path: Path) -> None:
-    config = standin.tiny_config(**FORWARD | {"optimization.cycles": cycles})
-    request = make_request(tmp_path, config=config)
-    standin.write_images(tmp_path / "images", 3)
-
-    def make_engine() -> Any:
-        def invert(*args: Any, **options: Any) -> Any:
-            raise AssertionError("nothing needs latents")
-
-        return replace(standin.make_engine(), invert=invert)
-
-    run, _ = prepare(request, Execution("cpu"), make_engine)
-    assert run_shard(run.path, 0, "cpu", make_engine).fatal is None
-    rows = store.read_metrics(run).to_pylist()
-    assert [row["status"] for row in rows] == ["done"] * 3
-    assert [row["inversion_l1"] for row in rows] == [None] * 3
-    assert np.isnan(store.read_rows(run.path, "latent", slice(0, 3))).all()
-    assert np.isfinite(store.read_rows(run.path, "depth", slice(0, 3))).all()
+        make_run(tmp_path, config=tiny.forward(), networks=str(file))
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_networks_something_must_be_fitted(tmp_path: Path) -> None:
-    config = standin.tiny_config(**FORWARD)
-    with pytest.raises(UserError, match="nothing would be fitted; give pretrained networks"):
-        make_run(tmp_path, config=config, networks=None)
+    with pytest.raises(UserError, match="nothing would be fitted; give trained networks"):
+        make_run(tmp_path, config=tiny.forward())
     assert not (tmp_path / "run").exists()

@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from gan2shape.jobs.progress.run_display import duration, progress_display, status_table, summary
+from gan2shape.jobs.progress import (
+    duration,
+    images_done,
+    run_progress,
+    status_table,
+    terminal_display,
+)
 from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard_progress import (
     STALE_SECONDS,
@@ -18,7 +24,6 @@ from gan2shape.jobs.run.shard_progress import (
 )
 from gan2shape.jobs.run.status import RunStatus, make_status, run_status, time_to_go
 from tests.jobs.content import shard_content
-from tests.jobs.test_store import run  # noqa: F401 - a fixture
 
 
 def progress(shard=0, fraction=0.5, start=0.0, started=0.0, updated=100.0) -> Progress:
@@ -77,7 +82,7 @@ def test_time_to_go_by_hand():
     assert time_to_go(2, [progress(fraction=0.0)], [], 1) is None
 
 
-def test_status_of_a_run(run):  # noqa: F811
+def test_status_of_a_run(run):
     arrays, rows = shard_content(run, 0, 0.5)
     rows[0] |= {"status": "failed", "error": "no face"}
     store.commit_shard(run, 0, arrays, rows)
@@ -97,7 +102,7 @@ def render(renderable) -> str:
     return capture.get()
 
 
-def test_what_people_read(run):  # noqa: F811
+def test_what_people_read(run):
     status = make_status(run, {0}, 1, [progress(1)], [])
     text = render(status_table(status))
     assert text.splitlines()[1].split() == ["images", "1", "1", "2", "1"]
@@ -105,13 +110,14 @@ def test_what_people_read(run):  # noqa: F811
     assert "time to go" in text
     assert "not running" in render(status_table(replace(status, running=())))
     assert "complete" in render(status_table(replace(status, shards_done=3, running=())))
-    assert summary(status).startswith("2/5 images done (1 failed), about ")
+    assert images_done(status) == "2/5 images done (1 failed)"
 
 
 def test_lines_for_log_files_are_few():
     console = Console(width=100, force_terminal=False)
     status = RunStatus(4, 0, 0, 2, 0, (), None)
-    with console.capture() as capture, progress_display(console) as show:
+    with console.capture() as capture, terminal_display(console) as display:
+        show = run_progress(display.show)
         for _ in range(100):
             show(status)
         for _ in range(100):
@@ -122,8 +128,8 @@ def test_lines_for_log_files_are_few():
 def test_bars_show_images_shards_and_time():
     console = Console(width=120, force_terminal=True, force_interactive=True)
     status = RunStatus(4, 2, 1, 2, 1, (progress(1, 0.5),), 75.0)
-    with console.capture() as capture, progress_display(console) as show:
-        show(status)
+    with console.capture() as capture, terminal_display(console) as display:
+        run_progress(display.show)(status)
     text = capture.get()
     for part in ("75%", "2/4", "1 failed", "about 1 min 15 s to go", "shard 1: step 1, 50%"):
         assert part in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,13 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-import gan2shape.jobs.training.image_array as gan_data
 from gan2shape.cli import INTERRUPTED, main
 from gan2shape.jobs.gan.samples import convert, describe, draw
-from gan2shape.jobs.progress.gan_display import judgement, line
-from gan2shape.jobs.training.gan import LOG, Status, train
+from gan2shape.jobs.training.arrays import CachedRows, read_images, to_images
+from gan2shape.jobs.training.gan import GanTraining, architecture, train_gan
 from gan2shape.jobs.training.gan_quality import RealImages
-from gan2shape.jobs.training.gan_request import Request, architecture
-from gan2shape.jobs.training.image_array import dataset, to_images
-from gan2shape.jobs.training.loop import read_rows
+from gan2shape.jobs.training.loop import DivergedError, Intervals
+from gan2shape.jobs.training.workdir import Cache, read_log
 from gan2shape.jobs.weights.inception_file import load_inception
 from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.stylegan2.training.trainer import TrainingError
@@ -48,7 +47,7 @@ def write_images(path: Path, count: int, size: int = 16) -> Path:
     return path
 
 
-def request(source: Path, out: Path, images: int = 32, **options: Any) -> Request:
+def request(source: Path, out: Path, images: int = 32, **options: Any) -> GanTraining:
     settings = {
         "size": 16,
         "channels": (8, 8, 8),
@@ -61,8 +60,20 @@ def request(source: Path, out: Path, images: int = 32, **options: Any) -> Reques
         "ema_ramp_up": 0.0,
     }
     config = training_config(settings | options.pop("settings", {}))
-    options = {"checkpoint_seconds": 0.0, "sample_images": 16, "log_images": 4} | options
-    return Request(str(source), out, config, **options)
+    options.setdefault("intervals", Intervals(16, 4, 0.0))
+    return GanTraining(str(source), out, config, **options)
+
+
+def quiet(*words: Any) -> None:
+    """Shows nothing."""
+
+
+def train(asked: GanTraining, show: Any = quiet, note: Any = quiet) -> Path:
+    return train_gan(asked, show, note)
+
+
+def read(source: Path, size: int, folder: Path, note: Any = quiet) -> CachedRows:
+    return read_images(str(source), size, Cache(folder), note)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -77,8 +88,9 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 
 def test_a_training_leaves_weights_grids_and_a_log(folder, tmp_path):
-    seen: list[Status] = []
-    path = train(request(folder, tmp_path / "out"), seen.append)
+    seen: list[tuple[Any, ...]] = []
+    notes: list[str] = []
+    path = train(request(folder, tmp_path / "out"), lambda *words: seen.append(words), notes.append)
     gan = load_gan(path)
     assert (gan.generator.size, gan.generator.style_dim, gan.generator.mapping_depth) == (16, 8, 2)
     assert gan.latent_avg is not None
@@ -87,36 +99,36 @@ def test_a_training_leaves_weights_grids_and_a_log(folder, tmp_path):
     assert names == ["00000000.png", "00000016.png", "00000032.png", "real.png"]
     with Image.open(out / "samples" / "00000032.png") as grid:
         assert grid.size == (128, 128)
-    rows = read_rows(out / LOG)
+    rows = read_log(out)
     assert [row["images"] for row in rows] == list(range(0, 33, 4))
     assert [row["images"] for row in rows if "quality" in row] == [0, 16, 32]
     assert set(rows[-1]) >= {"d", "g", "real", "fake", "p", "images_per_second", "quality"}
-    assert seen[-1].images == seen[-1].total == 32
-    assert seen[-1].seconds_left == 0
+    assert [words[2:] for words in seen] == [(images, 32) for images in range(0, 33, 4)]
+    assert all(words[0] == "GAN" for words in seen)
+    assert "losses D" in seen[-1][1]
+    judged = [text for text in notes if "sliced Wasserstein distance" in text]
+    assert [text.split(":")[0] for text in judged] == [f"after {n} images" for n in (0, 16, 32)]
     assert not list(out.rglob(".tmp-*"))
-    for status in seen:
-        assert f"{status.images}/32 images" in line(status)
-    assert "after 32 images" in judgement(seen[-1])
 
 
 def test_fid_is_logged_beside_the_other_figure_and_changes_nothing_else(folder, tmp_path):
     net = write_script(tmp_path / "net.pt", TinyInception(2))
     plain = train(request(folder, tmp_path / "plain"))
-    seen: list[Status] = []
     notes: list[str] = []
-    asked = request(folder, tmp_path / "out", inception=load_inception(net))
-    path = train(asked, seen.append, notes.append)
+    asked = request(folder, tmp_path / "out", inception=net)
+    path = train(asked, note=notes.append)
     assert_same_weights(path, plain)
-    rows = read_rows(tmp_path / "out" / LOG)
+    rows = read_log(tmp_path / "out")
     assert [row["images"] for row in rows if "fid" in row] == [0, 16, 32]
     without = [{k: v for k, v in row.items() if k not in ("fid", SPEED)} for row in rows]
-    before = read_rows(tmp_path / "plain" / LOG)
+    before = read_log(tmp_path / "plain")
     assert without == [{k: v for k, v in row.items() if k != SPEED} for row in before]
     assert all(row["fid"] > 0 for row in rows if "fid" in row)
-    assert rows[-1]["fid"] == pytest.approx(seen[-1].fid, rel=1e-3)
-    assert judgement(seen[-1]).endswith(f"), FID {seen[-1].fid:.1f}")
+    said, fid = notes[-1].rsplit("), FID ", 1)
+    assert said.startswith("after 32 images")
+    assert float(fid) == pytest.approx(rows[-1]["fid"], rel=1e-3)
     assert notes.count("Inception features of 12 real images") == 1
-    assert not (tmp_path / "plain" / "fid-real.npz").exists()
+    assert not list((tmp_path / "plain" / "cache").glob("inception-*"))
 
 
 def test_statistics_of_the_real_images_are_kept_while_they_are_right(folder, tmp_path):
@@ -124,15 +136,15 @@ def test_statistics_of_the_real_images_are_kept_while_they_are_right(folder, tmp
     notes: list[str] = []
 
     def fid_of_themselves() -> float | None:
-        data = dataset(str(folder), 16, tmp_path)
-        real = RealImages(data, tmp_path, load_inception(net), note=notes.append)
-        return real.fid(lambda count: [to_images(data[np.arange(count)]).flip(0)])
+        data = read(folder, 16, tmp_path)
+        real = RealImages(data, Cache(tmp_path), load_inception(net), notes.append)
+        return real.fid(lambda count: [to_images(data.values[np.arange(count)]).flip(0)])
 
     assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
     assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
     assert len(notes) == 1
-    cache = tmp_path / "fid-real.npz"
-    cache.write_bytes(cache.read_bytes()[:-50])
+    (cached,) = tmp_path.glob("inception-*/*")
+    cached.write_bytes(cached.read_bytes()[:-50])
     assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
     write_script(net, TinyInception(1))
     assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
@@ -140,6 +152,7 @@ def test_statistics_of_the_real_images_are_kept_while_they_are_right(folder, tmp
     assert fid_of_themselves() == pytest.approx(0, abs=1e-3)
     numbers = [text.split()[3] for text in notes]
     assert numbers == ["12", "12", "12", "11"]  # new, damaged, other weights, other images
+    assert len(list(tmp_path.glob("inception-*"))) == 1
 
 
 class KillError(Exception):
@@ -150,44 +163,49 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(folder, tmp_path):
     whole = train(request(folder, tmp_path / "whole"))
     for stop in (8, 20):
 
-        def kill(status: Status, at: int = stop) -> None:
-            if status.images >= at:
+        def kill(task: str, stage: str, done: int, total: int, at: int = stop) -> None:
+            if done >= at:
                 raise KillError
 
         with pytest.raises(KillError):
             train(request(folder, tmp_path / "broken"), kill)
     notes: list[str] = []
-    path = train(request(folder, tmp_path / "broken"), on_note=notes.append)
-    assert notes == ["going on after 16 images"]  # what was saved last before the second kill
+    path = train(request(folder, tmp_path / "broken"), note=notes.append)
+    assert notes[0] == "going on after 16 images"  # what was saved last before the second kill
     assert_same_weights(path, whole)
-    images = [row["images"] for row in read_rows(tmp_path / "broken" / LOG)]
+    images = [row["images"] for row in read_log(tmp_path / "broken")]
     assert images == sorted(set(images)) == list(range(0, 33, 4))
 
 
 def test_sigterm_saves_and_a_larger_budget_goes_on(folder, tmp_path):
     whole = train(request(folder, tmp_path / "whole"))
 
-    def terminate(status: Status) -> None:
-        if status.images == 12:
+    def terminate(task: str, stage: str, done: int, total: int) -> None:
+        if done == 12:
             os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    asked = request(folder, tmp_path / "out", images=20, checkpoint_seconds=3600.0)
+    asked = request(folder, tmp_path / "out", images=20, intervals=Intervals(16, 4, 3600.0))
     with pytest.raises(KeyboardInterrupt):
         train(asked, terminate)
     assert signal.getsignal(signal.SIGTERM) is before
     notes: list[str] = []
-    train(asked, on_note=notes.append)
+    train(asked, note=notes.append)
     assert "going on after 12 images" in notes
     path = train(request(folder, tmp_path / "out", images=32))
     assert_same_weights(path, whole)
+    notes.clear()
+    train(request(folder, tmp_path / "out", images=24), note=notes.append)
+    assert notes == [f"{tmp_path / 'out'} is finished already"]
+    path.unlink()
+    assert_same_weights(train(request(folder, tmp_path / "out", images=32)), whole)
 
 
 def test_a_damaged_state_is_not_used(folder, tmp_path):
     out = tmp_path / "out"
     whole = train(request(folder, tmp_path / "whole"))
     train(request(folder, out, images=16))
-    state = out / "state.ckpt"
+    state = out / "checkpoints" / "state.ckpt"
     state.write_bytes(state.read_bytes()[:-100])
     path = train(request(folder, out))
     assert_same_weights(path, whole)
@@ -196,19 +214,28 @@ def test_a_damaged_state_is_not_used(folder, tmp_path):
 def test_other_sizes_or_a_file_in_the_way_are_refused(folder, tmp_path):
     train(request(folder, tmp_path / "out", images=4))
     other = request(folder, tmp_path / "out", settings={"channels": (8, 8, 16)})
-    with pytest.raises(TrainingError, match="channels 8/8/8, not 8/8/16"):
+    with pytest.raises(UserError, match=r"with other channels \(\[8, 8, 8\], not \[8, 8, 16\]\);"):
         train(other)
-    with pytest.raises(TrainingError, match="is a file"):
+    with pytest.raises(UserError, match=r"with other seed \(0, not 1\); give the same command"):
+        train(request(folder, tmp_path / "out", settings={"seed": 1}))
+    with pytest.raises(UserError, match="is a file"):
         train(request(folder, folder / "0.png"))
-    (tmp_path / "out" / "training.yaml").write_text("settings: [")
-    with pytest.raises(TrainingError, match="damaged"):
+    (tmp_path / "out" / "record.yaml").write_text("fixed: [")
+    with pytest.raises(UserError, match="damaged"):
         train(request(folder, tmp_path / "out"))
+
+
+def test_images_that_cannot_be_used_leave_the_directory_to_other_settings(folder, tmp_path):
+    few = write_images(tmp_path / "few", 3)
+    with pytest.raises(UserError, match="3 usable images"):
+        train(request(few, tmp_path / "out"))
+    train(request(folder, tmp_path / "out", images=4, settings={"seed": 1}))
 
 
 def test_one_process_at_a_time(folder, tmp_path):
     asked = request(folder, tmp_path / "out", images=8)
 
-    def again(status: Status) -> None:
+    def again(*words: Any) -> None:
         with pytest.raises(UserError, match="Another process"):
             train(asked)
 
@@ -220,48 +247,49 @@ def test_losses_that_are_not_finite_end_training_and_spare_the_checkpoint(folder
     out = tmp_path / "out"
     train(request(folder, out, images=8))
     before = (out / "gan.safetensors").read_bytes()
-    wild = {"learning_rate": 1e30, "warm_up": 0}
+    wild = {"learning_rate": 1e5, "warm_up": 0}
     for log_images in (4, 10**6):  # seen in the figures, or only when there is something to save
-        with pytest.raises(TrainingError, match="diverged"):
-            train(request(folder, out, images=400, log_images=log_images, settings=wild))
+        every = Intervals(16, log_images, 0.0)
+        with pytest.raises(DivergedError, match=r"diverged before .* Give a lower"):
+            train(request(folder, out, images=400, intervals=every, settings=wild))
     assert (out / "gan.safetensors").read_bytes() == before
 
 
-def test_images_are_read_once_into_a_memory_map(folder, tmp_path, monkeypatch):
-    data = dataset(str(folder), 16, tmp_path)
-    assert isinstance(data, np.memmap)
-    assert (data.dtype, data.shape) == (np.uint8, (12, 16, 16, 3))
+def test_images_are_read_once_into_a_memory_map(folder, tmp_path):
+    notes: list[str] = []
+    data = read(folder, 16, tmp_path, notes.append)
+    assert isinstance(data.values, np.memmap)
+    assert (data.values.dtype, data.values.shape) == (np.uint8, (12, 16, 16, 3))
     for number in range(12):
         with Image.open(folder / f"{number}.png") as image:
-            assert np.array_equal(data[number], np.asarray(image))
-
-    def fail(uri: str, size: int) -> None:
-        raise AssertionError("read again")
-
-    monkeypatch.setattr(gan_data, "load_image", fail)
-    assert np.array_equal(dataset(str(folder), 16, tmp_path), data)
-    with pytest.raises(AssertionError, match="read again"):
-        dataset(str(folder), 8, tmp_path)
+            assert np.array_equal(data.values[number], np.asarray(image))
+    assert np.array_equal(read(folder, 16, tmp_path, notes.append).values, data.values)
+    assert notes == ["reading 12 images"]
+    read(folder, 8, tmp_path, notes.append)
+    assert len(notes) == 2
+    (cached,) = tmp_path.glob("images-*/values")
+    cached.write_bytes(cached.read_bytes()[:-1])
+    assert read(folder, 8, tmp_path, notes.append).values.shape == (12, 8, 8, 3)
+    assert len(notes) == 3
 
 
 def test_unusable_images_are_left_out(folder, tmp_path):
     (folder / "bad.png").write_bytes(b"no image")
     notes: list[str] = []
-    assert len(dataset(str(folder), 16, tmp_path, notes.append)) == 12
+    assert len(read(folder, 16, tmp_path, notes.append).values) == 12
     assert any("left out 1" in text and "bad.png" in text for text in notes)
 
 
 def test_too_few_images_are_an_error(tmp_path):
     few = write_images(tmp_path / "few", 3)
-    with pytest.raises(TrainingError, match="3 usable images"):
-        dataset(str(few), 16, tmp_path)
-    assert not list(tmp_path.glob("*.npy*"))
+    with pytest.raises(UserError, match="3 usable images"):
+        read(few, 16, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_training_begins_with_given_weights(folder, tmp_path):
     first = train(request(folder, tmp_path / "first", images=4))
-    sizes = {"size": None, "style_dim": None, "mapping_layers": None}
-    settings, initial = architecture(sizes, None, str(first))
+    settings = architecture({}, str(first))
     assert settings == {
         "size": 16,
         "style_dim": 8,
@@ -269,13 +297,14 @@ def test_training_begins_with_given_weights(folder, tmp_path):
         "channels": (8, 8, 8),
     }
     slow = {"learning_rate": 1e-12}
-    path = train(request(folder, tmp_path / "second", initial=initial, settings=slow))
+    path = train(request(folder, tmp_path / "second", init=str(first), settings=slow))
     a, b = weights(first), weights(path)
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a if name != "latent_avg")
-    with pytest.raises(TrainingError, match="style dim 8, not 16; leave out --style-dim"):
-        architecture(sizes | {"style_dim": 16}, None, str(first))
-    with pytest.raises(TrainingError, match="--channels"):
-        architecture(sizes, "8,8", None)
+    with pytest.raises(TrainingError, match="style dim 8, not 16; leave out --style-dim or --init"):
+        architecture({"style_dim": 16}, str(first))
+    with pytest.raises(TrainingError, match="channels 8/8/8, not 8/8/16; leave out --channels"):
+        architecture({"channels": (8, 8, 16)}, str(first))
+    assert architecture({"size": 32}, None) == {"channels": (128, 128, 128, 64), "size": 32}
 
 
 # --- the commands -----------------------------------------------------------------------------
@@ -318,14 +347,23 @@ def test_train_command(command, folder, tmp_path):
     assert "FID" in printed
 
 
-def test_stopping_the_command(command, folder, tmp_path, monkeypatch):
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("gan2shape.jobs.training.gan.train", interrupted)
-    code, _, err = command("train", folder, "--out", tmp_path / "out", "--threads", 1)
-    assert code == INTERRUPTED
+def test_stopping_the_command(folder, tmp_path):
+    words = ["train", "gan", folder, "--out", tmp_path / "out", *TINY, "--threads", 1]
+    words += ["--device", "cpu", "--images", 10**6, "--samples-every", 4]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gan2shape", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    while "after 0 images" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
     assert "the same command goes on" in err
+    assert (tmp_path / "out" / "gan.safetensors").exists()
 
 
 @pytest.mark.parametrize(

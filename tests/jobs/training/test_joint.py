@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,16 +15,14 @@ from typing import Any
 import pytest
 import torch
 
-import gan2shape.pipeline.method.steps as steps
 from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.checkpoints import Checkpoints
-from gan2shape.jobs.training import training_set
-from gan2shape.jobs.training.joint import Request, pretrain
-from gan2shape.jobs.training.processes import plan_processes
+from gan2shape.jobs.training.joint import JointTraining, train_joint
+from gan2shape.jobs.training.processes import Compute, plan_compute
+from gan2shape.jobs.training.training_set import TrainingImages
 from gan2shape.jobs.weights.networks_file import load_networks
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.load import load_settings
 from gan2shape.schemas.packaged import GAN_FILE, asset_path
-from gan2shape.schemas.settings import load_config
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 CYCLE = {"step1": 2, "step2": 2, "view_iterations": 1, "step3": 2}
@@ -36,7 +35,6 @@ SETTINGS: dict[str, Any] = {
     "optimization.projected_samples": 4,
     "optimization.collapse_ratio": 0.0,
     "inversion.iterations": 2,
-    "inversion.start_samples": 16,
     "precision": "float32",
 }
 
@@ -48,14 +46,33 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def request(out: Path, **changes: Any) -> Request:
-    asked = Request(str(HEADS), "heads64", out, load_config("heads64-scratch", SETTINGS), limit=4)
+IMAGES = TrainingImages(str(HEADS), limit=4)
+
+
+def request(out: Path, limit: int = 4, **changes: Any) -> JointTraining:
+    images = replace(IMAGES, limit=limit)
+    config = load_settings("heads", "scratch", overrides=SETTINGS)
+    asked = JointTraining(images, "heads64", out, config)
     return replace(asked, **changes)
 
 
-def run(asked: Request) -> tuple[Path, list[str]]:
+def quiet(*words: Any) -> None:
+    """Shows nothing."""
+
+
+def run(asked: JointTraining, show: Any = quiet) -> tuple[Path, list[str]]:
     notes: list[str] = []
-    return pretrain(asked, lambda stage, done, total: None, notes.append), notes
+    return train_joint(asked, show, notes.append), notes
+
+
+def stop_in(stage: str) -> Any:
+    """Shows nothing, and is interrupted in a stage."""
+
+    def show(task: str, now: str, done: int, total: int) -> None:
+        if now == stage:
+            raise KeyboardInterrupt
+
+    return show
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +97,7 @@ def test_it_leaves_networks_a_log_and_pictures(whole: Path) -> None:
     assert all((row["step"].endswith("shape")) == ("yaw_std" in row) for row in rows)
     pictures = sorted(path.name for path in (whole / "pictures").iterdir())
     assert pictures == ["cycle-01.png", "cycle-02.png"]
-    assert not any((whole / "checkpoints").iterdir())
+    assert not (whole / "checkpoints").exists()
 
 
 def test_a_finished_training_is_left_alone(whole: Path) -> None:
@@ -93,8 +110,8 @@ def test_a_finished_training_is_left_alone(whole: Path) -> None:
 @pytest.mark.parametrize("text", ["", "- list", "gan: heads64", "{"])
 def test_a_damaged_record_is_said_in_a_sentence(whole: Path, tmp_path: Path, text: str) -> None:
     out = Path(shutil.copytree(whole, tmp_path / "out"))
-    (out / "pretrain.yaml").write_text(text)
-    with pytest.raises(UserError, match="is damaged; train into another directory"):
+    (out / "record.yaml").write_text(text)
+    with pytest.raises(UserError, match="is damaged; choose another --out"):
         run(request(out))
 
 
@@ -102,28 +119,14 @@ def test_images_and_gan_may_move(whole: Path, tmp_path: Path) -> None:
     images, gan = tmp_path / "heads", tmp_path / "gan.safetensors"
     shutil.copytree(HEADS, images)
     shutil.copy(asset_path("heads64", GAN_FILE), gan)
-    _, notes = run(request(whole, source=str(images), gan=str(gan)))
+    _, notes = run(request(whole, images=replace(IMAGES, source=str(images)), gan=str(gan)))
     assert "finished already" in notes[0]
 
 
-def test_an_interrupted_training_ends_as_if_it_had_not_been(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = 0
-    fit_shape = steps.fit_shape
-
-    def stopped(*args: Any, **options: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        fit_shape(*args, **options)
-
+def test_an_interrupted_training_ends_as_if_it_had_not_been(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "networks"
-    with monkeypatch.context() as patched:
-        patched.setattr(steps, "fit_shape", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            run(request(out))
+    with pytest.raises(KeyboardInterrupt):
+        run(request(out), stop_in("cycle 2/2, shape"))
     assert load_networks(out / "networks.safetensors").networks.width == 8  # of the first cycle
     path, notes = run(request(out))
     assert "going on after 8 steps" in notes
@@ -132,38 +135,34 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     assert len(steps_logged) == len(set(steps_logged)) == 9
 
 
-def test_processes_share_the_images_and_agree(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Checkpoints, "clear", lambda self: None)
-    path, _ = run(request(tmp_path / "two", devices=("cpu", "cpu")))
-    networks = load_networks(path)
-    assert all(bool(torch.isfinite(value).all()) for value in networks.parameters.values())
+def test_processes_share_the_images_and_agree(whole: Path, tmp_path: Path) -> None:
+    two = request(tmp_path / "two", compute=Compute(("cpu", "cpu")))
+    with pytest.raises(KeyboardInterrupt):
+        run(two, stop_in("cycle 2/2, shape"))
     first, second = (
         torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)["state"]["group"]
-        for file in sorted(path.parent.glob("checkpoints/process-*/state-*.ckpt"))
+        for file in sorted(two.out.glob("checkpoints/process-*/state-8.ckpt"))
     )
     for part in ("networks", "encoder"):
         assert all(value.equal(second[part][name]) for name, value in first[part].items())
+    path, notes = run(two)
+    assert "going on after 8 steps" in notes
+    networks = load_networks(path)
+    assert all(bool(torch.isfinite(value).all()) for value in networks.parameters.values())
     alone = load_networks(whole / "networks.safetensors").parameters
     assert any(not value.equal(alone[name]) for name, value in networks.parameters.items())
 
 
-def test_latents_of_all_images_come_from_one_file(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_latents_of_all_images_come_from_one_file(tmp_path: Path) -> None:
     names = [file.stem for file in sorted((HEADS / "image").iterdir())][:2]
     torch.save({name: torch.randn(256) for name in names}, tmp_path / "latents.pt")
-
-    def no_inversion(*args: Any, **options: Any) -> None:
-        raise AssertionError("latents were given")
-
-    monkeypatch.setattr(training_set, "invert", no_inversion)
-    asked = request(tmp_path / "given", latents=str(tmp_path / "latents.pt"), limit=2)
-    path, _ = run(asked)
+    images = replace(IMAGES, latents=str(tmp_path / "latents.pt"), limit=2)
+    tasks: set[str] = set()
+    path, _ = run(request(tmp_path / "given", images=images), lambda *words: tasks.add(words[0]))
     assert load_networks(path).networks.width == 8
+    assert tasks == {"joint training"}  # and no inversion
     with pytest.raises(UserError, match="holds a training with other latents"):
-        run(replace(asked, latents=None))
+        run(request(tmp_path / "given", limit=2))
 
 
 def test_a_process_that_dies_ends_the_one_that_waits_for_it() -> None:
@@ -190,10 +189,13 @@ def test_training_goes_on_from_networks(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"limit": 3}, "holds a training with other images, images_sha256"),
-        ({"config": load_config("heads64-scratch", SETTINGS | {"seed": 1})}, "other settings"),
+        ({"limit": 3}, r"holds a training with other images \(4, not 3\), images_sha256;"),
+        (
+            {"config": load_settings("heads", "scratch", overrides=SETTINGS | {"seed": 1})},
+            r"other seed \(0, not 1\);",
+        ),
         ({"gan": "nowhere.pt"}, "no StyleGAN2 weights file nowhere.pt"),
-        ({"devices": ("cpu",) * 5}, "has 4 images for 5 processes"),
+        ({"compute": Compute(("cpu",) * 5)}, "has 4 images for 5 processes"),
         ({"networks": "nowhere.safetensors"}, "no networks file nowhere.safetensors"),
     ],
 )
@@ -205,8 +207,8 @@ def test_what_does_not_fit_is_said_in_a_sentence(
 
 
 def test_processes_divide_the_cores() -> None:
-    assert plan_processes("cpu", 2, None)[0] == ("cpu", "cpu")
-    assert plan_processes("cpu", None, 3) == (("cpu",), 3)
+    assert plan_compute("cpu", 2).devices == ("cpu", "cpu")
+    assert plan_compute("cpu", None, 3) == Compute(("cpu",), 3)
 
 
 def test_the_command(
@@ -214,7 +216,8 @@ def test_the_command(
 ) -> None:
     options = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
     out = tmp_path / "networks"
-    argv = ["gan2shape", "pretrain", str(HEADS), "--gan", "heads64", "--preset", "heads64-scratch"]
+    argv = ["gan2shape", "train", "networks", str(HEADS), "--gan", "heads64"]
+    argv += ["--category", "heads", "--recipe", "scratch"]
     argv += ["--limit", "2", "--threads", "1", *options]
     monkeypatch.setattr(sys, "argv", [*argv, "--out", str(out)])
     with pytest.raises(SystemExit) as ended:
@@ -224,12 +227,25 @@ def test_the_command(
     assert "inversion: 2/2" in said
     assert said.strip().endswith("networks.safetensors")
 
-    def stopped(*args: Any, **options: Any) -> None:
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(steps, "fit_shape", stopped)
-    monkeypatch.setattr(sys, "argv", [*argv, "--out", str(tmp_path / "b")])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == INTERRUPTED
-    assert "the same command goes on" in capsys.readouterr().err
+def test_stopping_the_command(tmp_path: Path) -> None:
+    options = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
+    argv = ["train", "networks", str(HEADS), "--gan", "heads64", "--category", "heads"]
+    argv += ["--recipe", "scratch", "--limit", "2", "--threads", "1", *options]
+    argv += ["--out", str(tmp_path / "b")]
+    names = [file.stem for file in sorted((HEADS / "image").iterdir())][:2]
+    torch.save({name: torch.zeros(256) for name in names}, tmp_path / "latents.pt")
+    argv += ["--latents", str(tmp_path / "latents.pt"), "--set=ellipsoid.iterations=1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gan2shape", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    while "ellipsoid: " not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert "the same command goes on" in err

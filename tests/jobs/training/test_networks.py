@@ -17,7 +17,6 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-import gan2shape.jobs.training.depth_array as truth_data
 from gan2shape.cli import main
 from gan2shape.jobs.inputs.ground_truth import load_truth
 from gan2shape.jobs.inputs.scan import scan
@@ -25,15 +24,16 @@ from gan2shape.jobs.run import store
 from gan2shape.jobs.run.shard import run_shard
 from gan2shape.jobs.run.start import Execution, prepare
 from gan2shape.jobs.run.start import Request as Reconstruction
-from gan2shape.jobs.training.depth_array import true_dataset
-from gan2shape.jobs.training.image_array import to_images
-from gan2shape.jobs.training.loop import read_rows
-from gan2shape.jobs.training.networks import LOG, NETWORKS, Request, train
+from gan2shape.jobs.training.arrays import Examples, read_examples, to_images
+from gan2shape.jobs.training.loop import DivergedError, Intervals
+from gan2shape.jobs.training.networks import NETWORKS, NetworkTraining, train_networks
+from gan2shape.jobs.training.workdir import Cache, read_log
 from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
 from gan2shape.jobs.weights.stylegan2_file import load_gan
-from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.errors import ConfigError, UserError
+from gan2shape.schemas.load import load_settings
 from gan2shape.schemas.network_training import baseline_config
-from gan2shape.schemas.settings import CameraConfig, ConfigError, load_config
+from gan2shape.schemas.settings import CameraConfig
 from tests.networks import lpips_weights, tiny_networks
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"
@@ -60,7 +60,7 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def request(source: Path, out: Path, method: str = "supervised", **options: Any) -> Request:
+def request(source: Path, out: Path, method: str = "supervised", **options: Any) -> NetworkTraining:
     settings = {
         "method": method,
         "networks": {"width": 8},
@@ -69,13 +69,23 @@ def request(source: Path, out: Path, method: str = "supervised", **options: Any)
         "precision": "float32",
     }
     config = baseline_config(settings | options.pop("settings", {}))
-    options = {"checkpoint_seconds": 0.0, "log_images": 4, "picture_images": 8} | options
-    return Request(str(source), out, config, **options)
+    options.setdefault("intervals", Intervals(8, 4, 0.0))
+    return NetworkTraining(str(source), out, config, **options)
 
 
-def run(asked: Request) -> tuple[Path, list[str]]:
+def quiet(*words: Any) -> None:
+    """Shows nothing."""
+
+
+def run(asked: NetworkTraining) -> tuple[Path, list[str]]:
     notes: list[str] = []
-    return train(asked, lambda stage, done, total: None, notes.append), notes
+    return train_networks(asked, quiet, notes.append), notes
+
+
+def examples_of(
+    source: Path, folder: Path, camera: CameraConfig | None = None, note: Any = quiet
+) -> Examples:
+    return read_examples(str(source), camera or CameraConfig(), Cache(folder), note)
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +96,7 @@ def whole(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_true_depth_is_read_once_and_belongs_to_its_image(
-    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_true_depth_is_read_once_and_belongs_to_its_image(heads: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     shutil.copytree(heads, source)
     for file in sorted((HEADS / "image").iterdir())[8:12]:
@@ -97,74 +105,83 @@ def test_true_depth_is_read_once_and_belongs_to_its_image(
     images = sorted((source / "image").iterdir())
     images[0].write_bytes(b"no image")
     (source / "depth" / f"{images[2].stem}.tiff").unlink()
-    out.mkdir()
+    (source / "depth" / f"{images[3].stem}.tiff").write_bytes(b"")
     notes: list[str] = []
-    examples = true_dataset(str(source), CameraConfig(), out, notes.append)
-    assert len(examples) == 10
+    examples = examples_of(source, out, note=notes.append)
+    assert len(examples) == 9
     assert len(examples.images) == 11
+    assert any(f"left out 2 depths, the first: {images[2]} has no depth" in text for text in notes)
     assert any(images[0].name in text for text in notes)
-    assert any(f"{images[2].name} has no depth" in text for text in notes)
     rows = scan(str(source)).manifest(1).to_pylist()
-    order = [1, 3, 4, 5, 6, 7, 8, 9, 10, 11]
-    batch = examples.batch(np.arange(10)[::-1])
+    order = [1, 4, 5, 6, 7, 8, 9, 10, 11]
+    batch = examples.batch(np.arange(9))
     assert batch.depths is not None
     for place, row in enumerate(order):
         depth, mask = load_truth(rows[row], CameraConfig())
         expected = torch.from_numpy(np.where(mask > 0, depth, np.nan).astype(np.float32))
         assert torch.equal(batch.depths[place].nan_to_num(), expected.nan_to_num())
         assert torch.isfinite(batch.depths[place]).any()
-    assert torch.equal(batch.images[1], to_images(examples.images[[2]])[0])
+    assert torch.equal(batch.images[1], to_images(examples.images[[3]])[0])
 
-    def fail(*args: Any) -> None:
-        raise AssertionError("read again")
-
-    monkeypatch.setattr(truth_data, "load_truth", fail)
-    again = true_dataset(str(source), CameraConfig(), out)
+    assert examples.usable is not None
+    assert examples.usable.tolist() == [0, *range(3, 11)]
+    said = len(notes)
+    again = examples_of(source, out, note=notes.append)
     assert again.usable is not None
-    assert again.usable.tolist() == [0, *range(2, 11)]
-    with pytest.raises(AssertionError, match="read again"):
-        true_dataset(str(source), CameraConfig(max_depth=1.2), out)
+    assert again.usable.tolist() == examples.usable.tolist()
+    assert len(notes) == said
+    examples_of(source, out, CameraConfig(max_depth=1.2), notes.append)
+    assert notes[said] == "reading 11 depths"  # and the images no more
+
+
+def test_a_broken_depth_file_is_named(heads: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(heads, tmp_path / "source"))
+    for file in (source / "depth").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"No depth file .* a depth file .*\.tiff that is empty"):
+        examples_of(source, tmp_path / "out")
 
 
 def test_a_training_leaves_networks_pictures_and_a_log(whole: Path) -> None:
     networks = load_networks(whole / NETWORKS)
     assert (networks.networks.width, networks.gan_sha256) == (8, None)
-    rows = read_rows(whole / LOG)
+    rows = read_log(whole)
     assert [row["images"] for row in rows] == [0, 4, 8, 12, 16]
     assert [row["images"] for row in rows if "side" in row] == [0, 8, 16]
     assert all(row["mad_degrees"] > 0 for row in rows if "side" in row)
     assert set(rows[-1]) >= {"loss", "depth", "normals_degrees", "images_per_second"}
     pictures = sorted(path.name for path in (whole / "pictures").iterdir())
     assert pictures == ["00000000.png", "00000008.png", "00000016.png"]
-    tree = yaml.safe_load((whole / "baseline.yaml").read_text())
-    assert tree["settings"]["method"] == "supervised"
+    tree = yaml.safe_load((whole / "record.yaml").read_text())
+    assert tree["fixed"]["settings"]["method"] == "supervised"
+    assert tree["about"]["settings"]["images"] == 16
     assert not list(whole.rglob(".tmp-*"))
 
 
 def test_an_interrupted_training_goes_on_and_ends_as_if_it_had_not_been(
     heads: Path, whole: Path, tmp_path: Path
 ) -> None:
-    def terminate(stage: str, done: int, total: int) -> None:
+    def terminate(task: str, stage: str, done: int, total: int) -> None:
         if done == 8:
             os.kill(os.getpid(), signal.SIGTERM)
 
     asked = request(heads, tmp_path / "out", settings={"images": 12})
     with pytest.raises(KeyboardInterrupt):
-        train(replace(asked, checkpoint_seconds=3600.0), terminate, lambda text: None)
+        train_networks(replace(asked, intervals=Intervals(8, 4, 3600.0)), terminate, quiet)
     _, notes = run(asked)
     assert "going on after 8 images" in notes
     path, notes = run(request(heads, tmp_path / "out"))  # and a larger budget after the end
     assert "going on after 12 images" in notes
     assert path.read_bytes() == (whole / NETWORKS).read_bytes()
-    assert [row["images"] for row in read_rows(tmp_path / "out" / LOG)] == [0, 4, 8, 12, 16]
+    assert [row["images"] for row in read_log(tmp_path / "out")] == [0, 4, 8, 12, 16]
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"method": "unsup3d"}, "a training with other .*method"),
-        ({"settings": {"networks": {"width": 16}}}, "a training with other networks;"),
-        ({"settings": {"seed": 1}}, "a training with other seed;"),
+        ({"settings": {"networks": {"width": 16}}}, r"with other networks.width \(8, not 16\);"),
+        ({"settings": {"seed": 1}}, r"a training with other seed \(0, not 1\);"),
     ],
 )
 def test_another_training_in_the_directory(
@@ -179,7 +196,7 @@ def test_images_may_move_but_not_change(heads: Path, whole: Path, tmp_path: Path
     shutil.copytree(heads, source)
     shutil.copytree(whole, out)
     _, notes = run(request(source, out))
-    assert "going on after 16 images" in notes
+    assert notes == [f"{out} is finished already"]
     image = next((source / "image").iterdir())
     image.rename(image.with_stem("other"))
     with pytest.raises(UserError, match="a training with other images_sha256;"):
@@ -193,22 +210,23 @@ def test_what_cannot_be_trained_on_is_said(heads: Path, tmp_path: Path) -> None:
         run(request(heads, HEADS / "contact-sheet.png"))
     with pytest.raises(UserError, match="no StyleGAN2 weights"):
         run(request(heads, tmp_path / "u", "unsup3d", gan="nowhere.pt"))
-    (tmp_path / "out" / "baseline.yaml").write_text("settings: 3")
+    (tmp_path / "out" / "record.yaml").write_text("settings: 3")
     with pytest.raises(UserError, match="is damaged"):
         run(request(heads, tmp_path / "out"))
-    with pytest.raises(ConfigError, match=r"Baseline: decay: .*less than or equal to 1"):
+    with pytest.raises(ConfigError, match=r"Training: decay must be less than or equal to 1"):
         baseline_config({"method": "unsup3d", "decay": 2})
-    with pytest.raises(ConfigError, match="Baseline: symmetric: unknown setting"):
+    with pytest.raises(ConfigError, match="Training: symmetric: unknown setting"):
         baseline_config({"method": "supervised", "symmetric": True})
 
 
 def test_a_training_that_diverges_ends_with_a_sentence(heads: Path, tmp_path: Path) -> None:
     path, _ = run(request(heads, tmp_path / "out", settings={"images": 4}))
     before = path.read_bytes()
-    wild = {"learning_rate": 1e30, "images": 400}
+    wild = {"learning_rate": 1e5, "images": 400}
     for log_images in (4, 10**6):  # seen in the figures, or only when there is something to save
-        with pytest.raises(UserError, match="diverged"):
-            run(request(heads, tmp_path / "out", settings=wild, log_images=log_images))
+        every = Intervals(8, log_images, 0.0)
+        with pytest.raises(DivergedError, match=r"diverged before .* Give a lower"):
+            run(request(heads, tmp_path / "out", settings=wild, intervals=every))
     assert path.read_bytes() == before
 
 
@@ -226,12 +244,12 @@ def test_unsup3d_compares_images_by_what_it_is_given(heads: Path, tmp_path: Path
         )
         path, notes = run(replace(asked, **options))
         assert load_networks(path).networks.max_shift_z == 0.1
-        about = yaml.safe_load((tmp_path / name / "baseline.yaml").read_text())["perceptual"]
+        about = yaml.safe_load((tmp_path / name / "record.yaml").read_text())["fixed"]["perceptual"]
         assert (about or {"network": "none"})["network"] == name
-        (row,) = (row for row in read_rows(tmp_path / name / LOG) if row["images"])
+        (row,) = (row for row in read_log(tmp_path / name) if row["images"])
         assert ("perceptual" in row) == (name != "none")
         assert any("without a perceptual loss" in note for note in notes) == (name == "none")
-    with pytest.raises(UserError, match="other perceptual"):
+    with pytest.raises(UserError, match=r"other perceptual\.network \(vgg16, not None\)"):
         run(request(heads, tmp_path / "vgg16", "unsup3d", settings={"images": 8}))
 
 
@@ -240,7 +258,7 @@ def test_networks_reconstruct_in_one_forward_pass(heads: Path, whole: Path, tmp_
         source=str(heads),
         gan="heads64",
         out=tmp_path / "run",
-        config=load_config("heads64-forward", {"precision": "float32"}),
+        config=load_settings("heads", "forward", overrides={"precision": "float32"}),
         networks=str(whole / NETWORKS),
         limit=2,
     )
@@ -252,7 +270,7 @@ def test_networks_reconstruct_in_one_forward_pass(heads: Path, whole: Path, tmp_
     view = store.read_rows(made.path, "view", slice(0, 2))
     assert np.abs(view).max() == 0
     networks = load_networks(whole / NETWORKS).shape_networks()
-    batch = true_dataset(str(heads), CameraConfig(), whole).batch(np.arange(2))
+    batch = examples_of(heads, whole / "cache").batch(np.arange(2))
     with torch.no_grad():
         expected = networks.depth(batch.images).numpy()
     depth = store.read_rows(made.path, "depth", slice(0, 2))
@@ -274,23 +292,27 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def test_the_commands(heads: Path, tmp_path: Path, command: Command) -> None:
-    small = ["--images", "4", "--batch", "4", "--width", "8", "--threads", "1", "--lr", "0.001"]
-    for words in (["supervised", "--no-mirror"], ["unsup3d", "--no-symmetry", "--decay", "0.5"]):
+    small = ["--images", "4", "--batch", "4", "--set", "networks.width=8", "--threads", "1"]
+    small += ["--learning-rate", "0.001"]
+    for words in (["supervised", "--no-mirror"], ["unsup3d", "--no-symmetric", "--decay", "0.5"]):
         name = words[0]
         code, said = command(
-            "baseline", name, str(heads), "--out", str(tmp_path / name), *words[1:], *small
+            "train", name, str(heads), "--out", str(tmp_path / name), *words[1:], *small
         )
         assert code == 0
         assert said.strip().endswith(NETWORKS)
-        settings = yaml.safe_load((tmp_path / name / "baseline.yaml").read_text())["settings"]
-        assert (settings["networks"]["width"], settings["learning_rate"]) == (8, 0.001)
+        record = yaml.safe_load((tmp_path / name / "record.yaml").read_text())
+        settings = record["fixed"]["settings"]
+        assert settings["networks"]["width"] == 8
+        assert record["about"]["settings"]["learning_rate"] == 0.001
         assert settings["mirror"] == (name == "unsup3d")
         assert settings.get("symmetric", False) is False
-        code, said = command("baseline", name, "--help")
+        code, said = command("train", name, "--help")
         assert code == 0
         assert "Examples" in said
     code, said = command(
-        "baseline", "supervised", str(heads), "--out", str(tmp_path / "x"), "--size", "48"
+        *("train", "supervised", str(heads), "--out", str(tmp_path / "x")),
+        *("--set", "camera.size=48"),
     )
     assert code == 1
     assert "camera: size must be a power of two" in said
@@ -303,9 +325,10 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
     file = tmp_path / "initial.safetensors"
     file.write_bytes(networks_bytes(initial))
     out = tmp_path / "out"
-    small = [*("--images", "8", "--batch", "4", "--threads", "1", "--lr", "0.01")]
-    asked = [str(heads), "--networks", str(file), "--gan", "heads64", "--out", str(out), *small]
-    code, said = command("finetune", *asked)
+    small = [*("--images", "8", "--batch", "4", "--threads", "1"), *("--learning-rate", "0.01")]
+    heads_of = ("train", "finetune", str(heads), "--category", "heads")
+    asked = [*heads_of, "--networks", str(file), "--gan", "heads64", "--out", str(out), *small]
+    code, said = command(*asked)
     assert (code, said.strip().splitlines()[-1]) == (0, str(out / NETWORKS))
     tuned = load_networks(out / NETWORKS)
     assert tuned.networks == initial.networks
@@ -316,28 +339,26 @@ def test_finetuning_goes_on_from_networks(heads: Path, tmp_path: Path, command: 
         if torch.equal(value.half(), tuned.parameters[name].half())
     }
     assert same == {"encoder"}
-    settings = yaml.safe_load((out / "baseline.yaml").read_text())["settings"]
+    settings = yaml.safe_load((out / "record.yaml").read_text())["fixed"]["settings"]
     assert (settings["mask"], settings["depth_smoothness"]) == ("background", 0.03)
-    assert "going on after 8 images" in command("finetune", *asked)[1]
-    code, said = command("finetune", *asked, "--teacher", str(file))
+    assert "is finished already" in command(*asked)[1]
+    code, said = command(*asked, "--teacher", str(file))
     assert (code, "holds a training with other teachers" in said) == (1, True)
     taught = [*asked[: -len(small) - 1], str(tmp_path / "taught"), *small, "--teacher", str(file)]
-    assert command("finetune", *taught)[0] == 0
-    assert "going on after 8 images" in command("finetune", *taught)[1]
+    assert command(*taught)[0] == 0
+    assert "is finished already" in command(*taught)[1]
     file.write_bytes(networks_bytes(tuned))
-    code, said = command("finetune", *asked)
+    code, said = command(*asked)
     assert code == 1
-    assert "holds a training with other networks" in said
+    assert "holds a training with other networks_sha256;" in said
     file.write_bytes(networks_bytes(replace(initial, gan_sha256="0" * 64)))
-    code, said = command("finetune", *asked[: -len(small)], *small, "--out", str(tmp_path / "new"))
+    code, said = command(*asked[: -len(small)], *small, "--out", str(tmp_path / "new"))
     assert code == 1
     assert "were trained with another GAN" in said
-    code, said = command(
-        "finetune", str(heads), "--out", str(out), "--networks", str(tmp_path / "none")
-    )
+    code, said = command(*heads_of, "--out", str(out), "--networks", str(tmp_path / "none"))
     assert (code, "There is no networks file" in said) == (1, True)
     masked = ("--set", "mask=given", "--out", str(tmp_path / "masked"))
-    code, said = command("finetune", str(heads), "--networks", str(file), *masked)
+    code, said = command(*heads_of, "--networks", str(file), *masked)
     assert (code, "takes no mask files" in said) == (1, True)
-    code, said = command("finetune", "--help")
+    code, said = command("train", "finetune", "--help")
     assert (code, "Examples" in said) == (0, True)

@@ -16,12 +16,12 @@ import pytest
 import torch
 import yaml
 
-import gan2shape.pipeline.method.steps as steps
-from gan2shape.cli import INTERRUPTED, main
-from gan2shape.jobs.training.priors import Request, priors
+from gan2shape.cli import main
+from gan2shape.jobs.training.priors import PriorsEstimation, find_priors
 from gan2shape.jobs.training.priors_page import LIGHT, VIEW, read_truth
+from gan2shape.jobs.training.training_set import TrainingImages
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.settings import load_config
+from gan2shape.schemas.load import load_settings
 
 HEADS = Path(__file__).parents[3] / "examples" / "heads64"
 SETTINGS: dict[str, Any] = {
@@ -61,14 +61,19 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def request(heads: Path, out: Path, **changes: Any) -> Request:
-    config = load_config("heads64-priors", SETTINGS)
-    return replace(Request(str(heads), "heads64", out, config, rounds=2), **changes)
+def request(heads: Path, out: Path, limit: int | None = None, **changes: Any) -> PriorsEstimation:
+    config = load_settings("heads", "priors", overrides=SETTINGS)
+    images = TrainingImages(str(heads), limit=limit)
+    return replace(PriorsEstimation(images, "heads64", out, config, rounds=2), **changes)
 
 
-def run(asked: Request) -> tuple[dict[str, Any], list[str]]:
+def quiet(*words: Any) -> None:
+    """Shows nothing."""
+
+
+def run(asked: PriorsEstimation, show: Any = quiet) -> tuple[dict[str, Any], list[str]]:
     notes: list[str] = []
-    path = priors(asked, lambda stage, done, total: None, notes.append)
+    path = find_priors(asked, show, notes.append)
     return yaml.safe_load(path.read_text()), notes
 
 
@@ -82,7 +87,7 @@ def whole(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_leaves_priors_that_settings_take(whole: Path) -> None:
     tree = yaml.safe_load((whole / "priors.yaml").read_text())
-    config = load_config("heads64", {}, whole / "priors.yaml")
+    config = load_settings("heads", "paper", priors=whole / "priors.yaml")
     assert list(config.view_prior.std) == tree["view_prior"]["std"]
     assert list(config.light_prior.mean or ()) == tree["light_prior"]["mean"]
     about = tree["provenance"]
@@ -96,9 +101,13 @@ def test_it_leaves_priors_that_settings_take(whole: Path) -> None:
     assert sorted(path.name for path in whole.iterdir()) == [
         ".lock",
         "checkpoints",
+        "finished.json",
+        "plotly.min.js",
         "priors.html",
         "priors.yaml",
+        "record.yaml",
         "rounds.json",
+        "seconds",
     ]
 
 
@@ -110,8 +119,8 @@ def test_the_truth_is_put_beside_it(heads: Path, whole: Path) -> None:
     assert figures["ambient"]["true_std"] == pytest.approx(true.std(), rel=1e-3)
     assert "shift away" not in figures
     html = (whole / "priors.html").read_text()
-    assert html.count('class="truth"') == html.count("<figure>") == len(figures) == 9
-    assert "True mean" in html
+    assert html.count('"dash":"dash"') == html.count('class="chart"') == len(figures) == 9
+    assert "true mean" in html
 
 
 def test_truth_belongs_to_its_image(heads: Path) -> None:
@@ -124,23 +133,15 @@ def test_truth_belongs_to_its_image(heads: Path) -> None:
 
 
 def test_an_interrupted_estimation_ends_as_if_it_had_not_been(
-    heads: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    heads: Path, whole: Path, tmp_path: Path
 ) -> None:
-    calls = 0
-    fit_shape = steps.fit_shape
-
-    def stopped(*args: Any, **options: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
+    def stopped(task: str, stage: str, done: int, total: int) -> None:
+        if stage == "cycle 2/2, shape":
             raise KeyboardInterrupt
-        fit_shape(*args, **options)
 
     out = tmp_path / "priors"
-    with monkeypatch.context() as patched:
-        patched.setattr(steps, "fit_shape", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            run(request(heads, out))
+    with pytest.raises(KeyboardInterrupt):
+        run(request(heads, out), stopped)
     assert not (out / "priors.yaml").exists()
     _, notes = run(request(heads, out))
     assert "going on after 8 steps" in notes
@@ -167,8 +168,11 @@ def test_a_finished_estimation_is_left_alone(heads: Path, whole: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"limit": 3}, "holds priors with other images, images_sha256"),
-        ({"config": load_config("heads64-priors", SETTINGS | {"seed": 1})}, "other settings"),
+        ({"limit": 3}, r"holds a training with other images \(4, not 3\), images_sha256;"),
+        (
+            {"config": load_settings("heads", "priors", overrides=SETTINGS | {"seed": 1})},
+            r"other seed \(0, not 1\);",
+        ),
         ({"gan": "nowhere.pt"}, "no StyleGAN2 weights file nowhere.pt"),
     ],
 )
@@ -196,15 +200,3 @@ def test_the_command(
     assert "round 1: standard deviation of pitch 4.3°, yaw 14.3°" in said
     assert "true std" in said
     assert "still changed in round 1" in said
-
-    monkeypatch.setattr(sys, "argv", ["gan2shape", *arguments, "--seed", "1", "--rounds", "2"])
-    monkeypatch.setattr(sys, "argv", [*sys.argv[:6], str(tmp_path / "stopped"), *sys.argv[7:]])
-    monkeypatch.setattr(steps, "fit_albedo", _interrupt)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == INTERRUPTED
-    assert "the same command goes on" in capsys.readouterr().err
-
-
-def _interrupt(*args: Any, **options: Any) -> None:
-    raise KeyboardInterrupt

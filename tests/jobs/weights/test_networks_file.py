@@ -17,8 +17,9 @@ from gan2shape.jobs.weights.stylegan2_file import load_gan
 from gan2shape.pipeline.networks.trained import TrainedNetworks, check_networks, parameters_of
 from gan2shape.pipeline.stylegan2 import Discriminator, Gan, Generator
 from gan2shape.schemas.errors import UserError
-from gan2shape.schemas.packaged import NETWORKS_FILE, asset_names
-from gan2shape.schemas.settings import RunConfig, load_config
+from gan2shape.schemas.load import load_settings
+from gan2shape.schemas.packaged import JOINT_FILE, NETWORKS_FILE
+from gan2shape.schemas.settings import RunConfig
 from tests.networks import tiny_networks
 
 SIZE, STYLE = 32, 16
@@ -149,10 +150,10 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, messag
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("preset", ["heads64-forward", "heads64-tune", "heads64-refine"])
-def test_packaged_networks_have_the_settings_of_their_presets(preset: str) -> None:
+@pytest.mark.parametrize("recipe", ["forward", "single-image", "refine"])
+def test_packaged_networks_have_the_settings_of_their_recipes(recipe: str) -> None:
     gan = load_gan("heads64")
-    config = load_config(preset)
-    for name in asset_names(NETWORKS_FILE):
-        packaged = load_networks(name)
+    config = load_settings("heads", recipe)
+    for file in (NETWORKS_FILE, JOINT_FILE):
+        packaged = load_networks(f"heads64/{file}")
         check_networks(packaged, gan, config.model_copy(update={"networks": packaged.networks}))

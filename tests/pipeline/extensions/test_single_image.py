@@ -26,7 +26,8 @@ from gan2shape.pipeline.reconstruct import (
 from gan2shape.pipeline.scene.camera import YAW
 from gan2shape.pipeline.scene.render import render_depth
 from gan2shape.pipeline.stylegan2 import Gan
-from gan2shape.schemas.settings import RunConfig, load_config
+from gan2shape.schemas.load import load_settings
+from gan2shape.schemas.settings import RunConfig
 from tests.pipeline.gan_targets import gan_targets
 
 
@@ -43,7 +44,9 @@ def targets(gan: Gan) -> Targets:
 def settings(passes: int, **changes: Any) -> RunConfig:
     cycles = {"optimization.cycles": [{"single_image_passes": passes}] if passes else []}
     plain = {"precision": "float32", "networks.width": 24}
-    return load_config("heads64-tune", plain | cycles | changes, "heads64")
+    return load_settings(
+        "heads", "single-image", priors="heads64", overrides=plain | cycles | changes
+    )
 
 
 ALONE = load_networks("heads64").with_teachers([])
@@ -102,7 +105,7 @@ def test_shapes_become_as_deep_as_asked_whatever_the_losses_say(
 def test_shapes_come_to_what_networks_and_teachers_make_of_the_inputs(
     gan: Gan, targets: Targets
 ) -> None:
-    networks = ALONE.with_teachers([load_networks("heads64-pretrained")])
+    networks = ALONE.with_teachers([load_networks("heads64/joint.safetensors")])
     config = settings(0)
     group = new_group(targets, gan, config, pretrained=networks, variant=variant_of(config))
     several = [group.networks, *(each.shape_networks() for each in networks.teachers)]
@@ -122,7 +125,7 @@ def test_shapes_come_to_what_networks_and_teachers_make_of_the_inputs(
 
 
 def test_with_teachers_too_it_goes_on_as_if_it_had_not_stopped(gan: Gan, targets: Targets) -> None:
-    networks = ALONE.with_teachers([load_networks("heads64-pretrained")])
+    networks = ALONE.with_teachers([load_networks("heads64/joint.safetensors")])
     config = settings(
         0, **{"optimization.cycles": [{"single_image_passes": 1}, {"single_image_passes": 1}]}
     )
@@ -144,7 +147,7 @@ def test_it_comes_after_the_other_steps_of_a_cycle() -> None:
         {"step1": 1, "step2": 1, "step3": 1, "single_image_passes": 2},
         {"single_image_passes": 3},
     ]
-    config = load_config("heads64-tune", {"optimization.cycles": cycles})
+    config = load_settings("heads", "single-image", overrides={"optimization.cycles": cycles})
     schedule = make_schedule(config, ALONE)
     assert [step.key for step in schedule] == ["step1", "step2", "step3", "inputs", "inputs"]
     assert [step.ends_cycle for step in schedule] == [False, False, False, True, True]

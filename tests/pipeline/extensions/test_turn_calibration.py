@@ -13,7 +13,7 @@ from gan2shape.pipeline.extensions.turn_calibration import calibrate_turns, resp
 from gan2shape.pipeline.method.group import Group, new_group
 from gan2shape.pipeline.reconstruct import variant_of
 from gan2shape.pipeline.training.responses import rendered_samples
-from gan2shape.schemas.settings import load_config
+from gan2shape.schemas.load import load_settings
 from tests.pipeline.gan_targets import gan_targets
 
 SETTINGS: dict[str, Any] = {
@@ -27,7 +27,9 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture
 def group() -> Group:
     gan, networks = load_gan("heads64"), load_networks("heads64")
-    config = load_config("heads64-refine", SETTINGS | {"networks": networks.networks.model_dump()})
+    config = load_settings(
+        "heads", "refine", overrides=SETTINGS | {"networks": networks.networks.model_dump()}
+    )
     targets = gan_targets(gan, "abcd")
     return new_group(targets, gan, config, None, networks, variant=variant_of(config))
 
@@ -59,7 +61,9 @@ def test_turns_are_those_that_samples_show(group: Group) -> None:
 
 
 def test_the_yaw_too_is_what_samples_show_if_wanted(group: Group) -> None:
-    group.config = load_config("heads64-refine", SETTINGS | {"optimization.calibrate_yaw": True})
+    group.config = load_settings(
+        "heads", "refine", overrides=SETTINGS | {"optimization.calibrate_yaw": True}
+    )
     group.samples = rendered_samples(group)
     true = group.samples.turns[..., 1].std()
     group.samples.turns[..., 1] *= 1.5
