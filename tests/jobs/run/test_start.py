@@ -23,6 +23,7 @@ from gan2shape.jobs.run.start import (
     execute,
     resolved,
     spread_shards,
+    weights_path,
 )
 from gan2shape.pipeline.precision import has_native_bfloat16
 from tests.jobs import tiny
@@ -93,3 +94,18 @@ def test_planning_settles_what_auto_means(tmp_path: Path) -> None:
     assert found.renderer == "numba"
     chosen = tiny.settings(precision="bfloat16", renderer="pytorch3d")
     assert resolved(chosen, Execution("cpu")) == chosen
+
+
+def test_weights_are_recorded_so_that_another_folder_can_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models' folders and files by absolute paths, packaged weights by their names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "heads64"):
+        Path(name).mkdir()
+    Path("gan.pt").touch()
+    assert [weights_path(name) for name in ("mine", "mine/", "gan.pt")] == [
+        str(tmp_path / name) for name in ("mine", "mine", "gan.pt")
+    ]
+    for name in ("heads64", "heads64/joint.safetensors"):
+        assert weights_path(name) == name
