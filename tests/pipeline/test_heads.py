@@ -20,7 +20,8 @@ from gan2shape.pipeline.reconstruct import Shapes, Targets, reconstruct
 from gan2shape.pipeline.scene.camera import YAW, Camera
 from gan2shape.pipeline.scene.metrics import depth_metrics
 from gan2shape.pipeline.scene.render import render_depth
-from gan2shape.schemas.settings import CameraConfig, load_config
+from gan2shape.schemas.load import load_settings
+from gan2shape.schemas.settings import CameraConfig
 
 HEADS = Path(__file__).parents[2] / "examples" / "heads64"
 IDS = ["300001", "300002"]
@@ -60,7 +61,7 @@ def found(heads: Targets) -> Shapes:
     head = "depth_net.head.weight"
     flat = networks.parameters | {head: FLATTER * networks.parameters[head]}
     own = {"networks": networks.networks.model_dump()}
-    config = load_config("heads64-refine", SETTINGS | own, "heads64")
+    config = load_settings("heads", "refine", priors="heads64", overrides=SETTINGS | own)
     place = (gan, heads.images, config.inversion)
     latents = invert(*place, masks=heads.masks, precision="float32").latents
     start = replace(networks, parameters=flat)
