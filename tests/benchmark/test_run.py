@@ -222,7 +222,7 @@ def test_a_finished_benchmark_can_be_moved(copied: Path, tmp_path: Path) -> None
 
 def test_networks_that_changed_under_an_unfinished_row(copied: Path) -> None:
     run_made = store.open_run(copied / "rows" / "09-forward")
-    run_made.part(0).unlink()
+    next(run_made.path.glob("commits/*.json")).unlink()
     networks = run_made.record.networks
     assert networks is not None
     file = Path(networks.path)

@@ -367,7 +367,7 @@ def test_nothing_left_is_not_an_error(gan: Gan, targets: Targets) -> None:
 
 
 def test_collapse_is_noticed(gan: Gan, targets: Targets) -> None:
-    shapes = reconstruct(targets, gan, _config(optimization={"collapse_ratio": 1e3}))
+    shapes = reconstruct(targets, gan, _config(optimization={"collapse_ratio": 1.0}))
     assert all(reason and "collapse" in reason for reason in shapes.failures)
 
 

@@ -316,7 +316,7 @@ def test_training_begins_with_given_weights(folder, tmp_path):
 @pytest.fixture
 def command(capsys, monkeypatch):
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gan2shape", "gan", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["gan2shape", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
@@ -336,7 +336,7 @@ def trained(tmp_path_factory) -> Path:
 def test_train_command(command, folder, tmp_path):
     out = tmp_path / "out"
     options = [*TINY, "--batch", 4, "--images", 8, "--threads", 1, "--device", "cpu"]
-    code, printed, _ = command("train", folder, "--out", out, *options)
+    code, printed, _ = command("train", "gan", folder, "--out", out, *options)
     assert code == 0
     assert str(out / "gan.safetensors") in printed.replace("\n", "")
     assert "sliced Wasserstein" in printed
@@ -344,7 +344,7 @@ def test_train_command(command, folder, tmp_path):
     net = write_script(tmp_path / "net.pt", TinyInception(2))
     options += ["--inception", net]
     options[options.index("--images") + 1] = 12
-    code, printed, _ = command("train", folder, "--out", out, *options)
+    code, printed, _ = command("train", "gan", folder, "--out", out, *options)
     assert code == 0
     assert "going on after 8 images" in printed
     assert "FID" in printed
@@ -372,23 +372,22 @@ def test_stopping_the_command(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("train {tmp}/absent --out {tmp}/out", "no folder"),
-        ("train {tmp}/images --out {tmp}/out --size 48", "power of two"),
-        ("train {tmp}/images --out {tmp}/out --channels 8/x", "--channels"),
-        ("train {tmp}/images --out {tmp}/out --init {tmp}/none.pt", "none.pt"),
-        ("train {tmp}/images --out {tmp}/out --init heads64 --size 128", "leave out --size"),
-        ("train {tmp}/images --out {tmp}/out --lr 0", "learning_rate"),
-        ("train {tmp}/images --out {tmp}/out --inception {gan}", "TorchScript"),
-        ("sample {tmp}/none.pt --out {tmp}/x.png", "none.pt"),
-        ("sample {gan} --out {tmp}/x.gif", ".png"),
-        ("sample {gan} --out {tmp}/x.png --seeds 3", "3"),
-        ("sample {gan} --out {tmp}/x.png --seeds 0:1 --interpolate 4", "two or more"),
-        ("score {gan} {tmp}/absent", "no folder"),
-        ("score {tmp}/none.pt {tmp}/images", "none.pt"),
-        ("score {gan} {tmp}/images --inception {gan}", "TorchScript"),
-        ("convert {gan} {tmp}/x.onnx", ".safetensors"),
-        ("convert {gan} {tmp}/absent/x.pt", "existing folder"),
-        ("info {tmp}/none.pt", "none.pt"),
+        ("train gan {tmp}/absent --out {tmp}/out", "no folder"),
+        ("train gan {tmp}/images --out {tmp}/out --size 48", "power of two"),
+        ("train gan {tmp}/images --out {tmp}/out --init {tmp}/none.pt", "none.pt"),
+        ("train gan {tmp}/images --out {tmp}/out --init heads64 --size 128", "leave out --size"),
+        ("train gan {tmp}/images --out {tmp}/out --set augment.scale=-1", "augment.scale must be"),
+        ("train gan {tmp}/images --out {tmp}/out --inception {gan}", "TorchScript"),
+        ("gan sample {tmp}/none.pt --out {tmp}/x.png", "none.pt"),
+        ("gan sample {gan} --out {tmp}/x.gif", ".png"),
+        ("gan sample {gan} --out {tmp}/x.png --seeds 3", "3"),
+        ("gan sample {gan} --out {tmp}/x.png --seeds 0:1 --interpolate 4", "two or more"),
+        ("gan score {gan} {tmp}/absent", "no folder"),
+        ("gan score {tmp}/none.pt {tmp}/images", "none.pt"),
+        ("gan score {gan} {tmp}/images --inception {gan}", "TorchScript"),
+        ("gan convert {gan} {tmp}/x.onnx", ".safetensors"),
+        ("gan convert {gan} {tmp}/absent/x.pt", "existing folder"),
+        ("gan info {tmp}/none.pt", "none.pt"),
     ],
 )
 def test_mistakes_get_one_sentence(command, folder, tmp_path, trained, arguments, sentence):
@@ -398,6 +397,17 @@ def test_mistakes_get_one_sentence(command, folder, tmp_path, trained, arguments
     assert sentence in err
     assert err.startswith("gan2shape: ")
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--learning-rate", "0"), ("--channels", "8/x"), ("--images", "9" * 20), ("--batch", "nan")],
+)
+def test_options_have_ranges(command, folder, tmp_path, option, value):
+    code, _, err = command("train", "gan", folder, "--out", tmp_path / "out", option, value)
+    assert code == 2
+    assert f"Invalid value for '{option}'" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_half_precision_halves_the_file_and_hardly_changes_pictures(trained, tmp_path):
@@ -445,7 +455,9 @@ def test_interpolations_end_at_the_seeds(trained, tmp_path):
 
 def test_score_command(trained, folder, tmp_path, command):
     net = write_script(tmp_path / "net.pt", TinyInception(1))
-    code, printed, _ = command("score", trained, folder, "--inception", net, "--device", "cpu")
+    code, printed, _ = command(
+        "gan", "score", trained, folder, "--inception", net, "--device", "cpu"
+    )
     assert code == 0
     assert "12 samples against 12 images" in printed
     rows = [line.split()[:-2] for line in printed.splitlines()[2:]]
@@ -454,7 +466,7 @@ def test_score_command(trained, folder, tmp_path, command):
 
 
 def test_info_fits_one_screen(trained, command):
-    code, printed, _ = command("info", trained)
+    code, printed, _ = command("gan", "info", trained)
     assert code == 0
     rows = dict(describe(str(trained)))
     assert rows["image size"] == "16 x 16"
