@@ -130,6 +130,10 @@ def test_version(command):
         ("train {img} --category heads --out {tmp}/m --set gan=3", "begin with a part"),
         ("train gan {tmp}/absent --out {tmp}/m", "no folder"),
         ("train networks {img} --gan heads64 --out {tmp}/m", "--category"),
+        ("train finetune {img} --model heads64 --out {tmp}/m --set mask=given", "no mask files"),
+        ("reconstruct {img} --gan heads64 --category faces --out {tmp}/r", "camera.size=64"),
+        ("train priors {img} --gan heads64 --category faces --out {tmp}/r", "camera.size=64"),
+        ("train networks {img} --gan heads64 --category faces --out {tmp}/r", "camera.size=64"),
         ("model info head64", "nearest is 'heads64'"),
         ("settings optimization.bach", "nearest is 'optimization.batch'"),
         ("synth heads --out {tmp}/h --seeds 5:2", "5:2"),
@@ -157,6 +161,9 @@ def test_mistakes_get_one_sentence(command, monkeypatch, tmp_path, arguments, se
         ["train", "folder"],
         ["train", "folder", "--out", "model", "--category", "heads", "--size", "0"],
         ["train", "gan"],
+        ["train", "priors", "folder", "--category", "heads", "--out", "r"],
+        ["train", "priors", "folder", "--gan", "heads64", "--out", "r"],
+        ["train", "finetune", "folder", "--model", "heads64", "--out", "r", "--mask", "given"],
         ["resume", "run", "--scheduler", "tcp://x:1", "--workers", "2"],
         ["nonsense"],
         ["synth", "heads", "--out", "x"],
@@ -176,7 +183,7 @@ def test_options_come_from_the_settings(command):
     text = " ".join(out.split())
     assert code == 0
     assert "Steps from one R1 penalty to the next. [default: 16; 1<=x<=1000000]" in text
-    assert "--mirror / --no-mirror Mirror half of the images themselves." in text
+    assert "--mirror / --no-mirror Mirror half of the real images." in text
     assert "[auto|float32|bfloat16]" in text
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gan2shape.cli.options import DEVICE, SEED, THREADS_PER_WORKER, directory, file_option
+from gan2shape.cli.options import (
+    DEVICE,
+    GAN_FORMS,
+    SEED,
+    THREADS_PER_WORKER,
+    directory,
+    file_option,
+)
 from gan2shape.cli.terminal import stopping, terminal
 
 if TYPE_CHECKING:
@@ -16,59 +23,59 @@ if TYPE_CHECKING:
 
 @click.group()
 def benchmark() -> None:
-    """Reproduce the paper's table on our own heads."""
+    """Reproduce the paper's table on synthetic heads."""
 
 
 @benchmark.command("heads")
-@directory("Benchmark directory; one that holds this benchmark goes on with it.")
+@directory("Benchmark directory. A benchmark that it holds goes on.")
 @click.option(
     "--count",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Heads to score on. [default: 200, and 16 with --quick]",
+    help="Number of heads that are reconstructed and scored. [default: 200, and 16 with --quick]",
 )
 @click.option(
     "--split",
     type=click.Choice(["val", "test"]),
     default="test",
     show_default=True,
-    help="Where they are from; val for tuning.",
+    help="Split that these heads are from. Use val to tune settings.",
 )
 @click.option(
     "--quick",
     is_flag=True,
-    help="Few heads, small budgets, packaged networks: for a first look, in half an hour on two "
+    help="Take few heads, small budgets and packaged networks. This takes half an hour on two "
     "cores.",
 )
 @click.option(
     "--rows",
     metavar="LIST",
-    help="Rows to make, such as 1,4,6-8; rows 2 and 3 are always there. [default: all]",
+    help="Rows of the table, such as 1,4,6-8. Rows 2 and 3 are always made. [default: all]",
 )
 @click.option(
     "--gan",
     default="heads64",
     show_default=True,
     metavar="WEIGHTS",
-    help="StyleGAN2 weights of heads: a file, or the name or folder of a model.",
+    help=f"StyleGAN2 weights of heads: {GAN_FORMS}.",
 )
 @click.option(
     "--priors",
     metavar="PRIORS",
-    help="Spread of views and lights: a file that 'gan2shape train priors' wrote, or a model. "
-    "[default: those of the model heads64]",
+    help="Spread of views and lights: a file that 'gan2shape train priors' wrote, or the name or "
+    "folder of a model. [default: heads64]",
 )
 @click.option(
     "--packaged/--no-packaged",
     default=None,
-    help="Start rows 6, 9 and 10 from the packaged networks, or train them here. [default: train "
-    "them, but not with --quick]",
+    help="Start rows 6, 9 and 10 from packaged networks, or from networks that are trained here. "
+    "[default: --packaged with --quick, else --no-packaged]",
 )
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Where train heads and trained networks are kept, for several benchmarks to share. "
+    help="Folder for training heads and trained networks. Several benchmarks can share it. "
     "[default: cache/ in the benchmark]",
 )
 @file_option("--lpips", "VGG16-LPIPS weights, for one more score of turned and relit heads.")
@@ -77,8 +84,8 @@ def benchmark() -> None:
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Trainings at once, and worker processes of a row's run. [default: one per core, or per "
-    "GPU]",
+    help="Number of trainings at a time, and of worker processes of a run. [default: one per "
+    "core, or per GPU]",
 )
 @THREADS_PER_WORKER
 def benchmark_heads(
@@ -97,10 +104,11 @@ def benchmark_heads(
     workers: int | None,
     threads: int | None,
 ) -> None:
-    """Make every row of the paper's table on synthetic heads: data, trainings, runs, comparison.
+    """Make the table on synthetic heads.
 
-    Give the same command again to go on after an interruption; what is there is left alone.
-    DIR/index.html and DIR/table.md have the table.
+    The command makes the data, the trainings, the runs and their comparison. Give the same command
+    again to go on after an interruption. Finished parts are kept. The table is in DIR/index.html
+    and DIR/table.md.
 
     \b
     Examples:
@@ -137,7 +145,9 @@ def benchmark_heads(
 @benchmark.command("report")
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 def benchmark_report(directory: Path) -> None:
-    """Write table and page of the benchmark in DIR again, from what is there.
+    """Write the table of a benchmark again.
+
+    DIR is a benchmark directory, finished or not.
 
     \b
     Example:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gan2shape.cli.options import DEVICE, file_option
+from gan2shape.cli.options import DEVICE, NETWORKS_FORMS, file_option
 from gan2shape.cli.terminal import print_rows, terminal
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _PICTURE = click.option(
 
 @click.group()
 def gan() -> None:
-    """Look at a StyleGAN2, score it, convert it.
+    """Inspect, score and convert a StyleGAN2.
 
     WEIGHTS is a .pt file of rosinality's PyTorch port, a .safetensors file of this program, or the
     name or folder of a model.
@@ -39,27 +39,27 @@ def gan() -> None:
     default="0:64",
     show_default=True,
     metavar="A:B",
-    help="Seeds A to B-1, a sample each.",
+    help="Draw a sample for each seed from A to B-1.",
 )
 @click.option(
     "--truncation",
     type=click.FloatRange(0.0, 2.0),
     default=1.0,
     show_default=True,
-    help="Below 1, latents are drawn towards their mean: better images, less variety.",
+    help="Below 1, latents are moved towards their mean: better images, less variety.",
 )
 @click.option(
     "--interpolate",
     type=click.IntRange(min=2),
     metavar="STEPS",
-    help="Instead, rows from each seed to the next in so many steps.",
+    help="Draw a row of STEPS images between each seed and the next, in place of single samples.",
 )
 @click.option(
     "--columns",
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="Samples of one row.",
+    help="Number of samples in a row.",
 )
 def gan_sample(
     weights: str, out: Path, seeds: str, truncation: float, interpolate: int | None, columns: int
@@ -82,7 +82,9 @@ def gan_sample(
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--half", is_flag=True, help="Half precision, for half the size (.safetensors only).")
 def gan_convert(weights: str, target: Path, half: bool) -> None:
-    """Write WEIGHTS to FILE in the format of its ending: .safetensors (ours) or .pt (rosinality's).
+    """Convert weights to another format.
+
+    The name of FILE decides the format: .safetensors (ours) or .pt (rosinality's).
 
     \b
     Examples:
@@ -103,13 +105,15 @@ def gan_convert(weights: str, target: Path, half: bool) -> None:
     "--images",
     type=click.IntRange(min=2),
     metavar="N",
-    help="Samples, and real images, to compare. [default: 1024, and 10000 for FID]",
+    help="Compare N samples with N real images. [default: 1024, and 10000 for the FID]",
 )
 @DEVICE
 def gan_score(
     weights: str, source: str, inception: Path | None, images: int | None, device: Device
 ) -> None:
-    """Compare samples of a StyleGAN2 with the images of IMAGES; lower is better.
+    """Compare samples with real images.
+
+    The scores are distances: lower is better.
 
     \b
     Examples:
@@ -131,33 +135,40 @@ def gan_score(
     "--networks",
     required=True,
     metavar="NETWORKS",
-    help="Networks whose view network tells the yaw: a file that 'gan2shape train networks' wrote, "
-    "or the name or folder of a model.",
+    help=f"Networks whose view network measures the yaw: {NETWORKS_FORMS}.",
 )
 @_PICTURE
-@click.option("--seeds", default="0:8", show_default=True, metavar="A:B", help="A row for each.")
+@click.option(
+    "--seeds",
+    default="0:8",
+    show_default=True,
+    metavar="A:B",
+    help="Draw a row for each seed from A to B-1.",
+)
 @click.option(
     "--degrees",
     type=click.FloatRange(0.0, 90.0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Turn to yaws from minus this to this.",
+    metavar="DEGREES",
+    help="Largest yaw. Samples are turned from -DEGREES to DEGREES.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(min=2),
     default=7,
     show_default=True,
-    help="Yaws from one end to the other.",
+    help="Number of yaws in this range.",
 )
 @DEVICE
 def gan_turn(
     weights: str, networks: str, out: Path, seeds: str, degrees: float, steps: int, device: Device
 ) -> None:
-    """Turn samples along the direction of yaw in W, and tell how well that works.
+    """Turn samples, and measure how well they turn.
 
-    Reconstruction relies on it: its second step moves latents until the GAN shows the object from
-    another view. A row of FILE.png is a sample as it is, then turned.
+    Samples are turned along the direction of yaw in W. Reconstruction needs a GAN whose samples
+    turn well: its second step moves latents until the GAN shows the object from another view. Each
+    row of FILE.png shows a sample, and then the turned sample.
 
     \b
     Example:
@@ -176,7 +187,7 @@ def gan_turn(
 @gan.command("info")
 @click.argument("weights", metavar="WEIGHTS")
 def gan_info(weights: str) -> None:
-    """Describe a StyleGAN2 checkpoint on one screen.
+    """Describe a StyleGAN2.
 
     \b
     Example:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def fields_of(
-    model: str, *names: str, left_out: Sequence[str] = (), default: str | None = None
+    model: str,
+    *names: str,
+    left_out: Sequence[str] = (),
+    defaults: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[..., Any]:
     """Decorator: an option for each flat field of a settings class. Needs `FieldsCommand`.
 
@@ -29,11 +33,11 @@ def fields_of(
             command runs or shows its help, so that other commands start quickly.
         names: the fields; all flat ones unless given.
         left_out: fields that get no option.
-        default: what the help calls the default, where it is not the field's own.
+        defaults: what the help calls the defaults of fields that have other defaults here.
     """
 
     def decorate(function: Any) -> Any:
-        function.field_options = partial(_field_options, model, names, left_out, default)
+        function.field_options = partial(_field_options, model, names, left_out, defaults)
         return function
 
     return decorate
@@ -61,7 +65,7 @@ class FieldsCommand(click.Command):
 
 
 def _field_options(
-    model: str, names: Sequence[str], left_out: Sequence[str], default: str | None
+    model: str, names: Sequence[str], left_out: Sequence[str], defaults: Mapping[str, str]
 ) -> list[click.Option]:
     from gan2shape.schemas.fields import setting_fields
 
@@ -71,7 +75,7 @@ def _field_options(
         for field in setting_fields(getattr(import_module(module), name))
         if "." not in field.key and field.text and field.key not in left_out
     }
-    return [_option(fields[key], default) for key in names or fields]
+    return [_option(fields[key], defaults.get(key)) for key in names or fields]
 
 
 def _option(field: SettingField, default: str | None) -> click.Option:
@@ -138,13 +142,13 @@ def file_option(name: str, text: str) -> Any:
     )
 
 
-def setting(example: str, what: str = "one setting") -> Any:
+def setting(example: str, what: str = "one setting", more: str = "") -> Any:
     return click.option(
         "--set",
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help=f"Change {what}, such as {example}. May be repeated.",
+        help=f"Change {what}, such as {example}.{more} May be repeated.",
     )
 
 
@@ -152,16 +156,15 @@ IMAGES = click.argument("source", metavar="IMAGES")
 MODEL = click.option(
     "--model",
     metavar="MODEL",
-    help="Model of the images' category: the name of a packaged one (heads64), or the folder of "
-    "one.",
+    help="Model of the images' category: the name of a packaged model (heads64), or the folder of "
+    "a model.",
 )
-CATEGORY = click.option(
-    "--category",
-    metavar="CATEGORY",
-    help="What the images show: cars, cats, churches, faces, heads, or a YAML file. [default: the "
-    "model's]",
-)
+_SHOWN = "What the images show: cars, cats, churches, faces, heads, or a YAML file."
+CATEGORY = click.option("--category", metavar="CATEGORY", help=f"{_SHOWN} [default: the model's]")
+CATEGORY_NEEDED = click.option("--category", required=True, metavar="CATEGORY", help=_SHOWN)
 WORK = "How much work to spend: {}, or a YAML file. [default: {}]"
+GAN_FORMS = "a .pt or .safetensors file, or the name or folder of a model"
+NETWORKS_FORMS = "a file that a part of 'gan2shape train' wrote, or the name or folder of a model"
 PRIORS = click.option(
     "--priors",
     metavar="PRIORS",

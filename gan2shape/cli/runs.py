@@ -10,11 +10,13 @@ import click
 from gan2shape.cli.options import (
     CATEGORY,
     EXECUTION,
+    GAN_FORMS,
     IMAGES,
     LIMIT,
     LPIPS,
     MASKS,
     MODEL,
+    NETWORKS_FORMS,
     PRIORS,
     WORK,
     FieldsCommand,
@@ -51,14 +53,13 @@ SHARD = 16
 @CATEGORY
 @click.option(
     "--gan",
-    metavar="FILE",
-    help="StyleGAN2 weights in place of the model's: a .pt or .safetensors file.",
+    metavar="WEIGHTS",
+    help=f"StyleGAN2 weights in place of the model's: {GAN_FORMS}.",
 )
 @click.option(
     "--networks",
-    metavar="FILE",
-    help="Networks to start from in place of the model's: a file that a part of 'gan2shape train' "
-    "wrote.",
+    metavar="NETWORKS",
+    help=f"Networks to start from, in place of the model's: {NETWORKS_FORMS}.",
 )
 @PRIORS
 @setting("optimization.batch=8")
@@ -80,7 +81,11 @@ SHARD = 16
 @fields_of(
     "gan2shape.schemas.settings.RunConfig",
     *("mask", "group_size", "shard_size", "precision", "renderer", "seed"),
-    default="the recipe's",
+    defaults={
+        "mask": "the category's",
+        "group_size": "the recipe's",
+        "shard_size": "the recipe's",
+    },
 )
 def reconstruct(
     source: str,
@@ -109,7 +114,7 @@ def reconstruct(
     A folder that holds image/ is a data set: depth/, mask/ and latent/ beside it are its ground
     truth, masks and latents, by the images' names.
 
-    'gan2shape model list' tells the packaged models, and 'gan2shape settings' all settings.
+    'gan2shape model list' lists the packaged models. 'gan2shape settings' lists all settings.
 
     \b
     Examples:
@@ -202,9 +207,9 @@ def resume(
     "--verify", is_flag=True, help="Compare the content of all results with their SHA-256, too."
 )
 def status(run: Path, verify: bool) -> None:
-    """Tell what of a run is done, and the time to go.
+    """Show the progress of a run and the time left.
 
-    It also tells which committed files are missing or damaged.
+    The command also names files of finished shards that are missing or damaged.
 
     \b
     Examples:

@@ -12,9 +12,11 @@ from gan2shape.cli.terminal import terminal
 def settings(key: str | None) -> None:
     """Print settings, defaults, ranges and meanings.
 
-    KEY is a setting, or a part whose settings are printed; without it all are printed.
+    KEY is the name of a setting or of a part. Without KEY, all settings are printed.
 
-    A category, a recipe, a model and '--set KEY=VALUE' change them, each of these the ones before.
+    The values of a run come from the category, the recipe, the model, --priors, the networks that
+    it starts from, and its options and '--set KEY=VALUE', in this order. A later value replaces an
+    earlier one.
 
     \b
     Examples:

@@ -22,19 +22,26 @@ def synth() -> None:
     metavar="DIR",
     help="Data set to make, or to finish.",
 )
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Heads to draw.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many heads to draw. Needs --split.",
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),
-    help="Identities to draw from; the splits share none.",
+    help="Which identities to draw; no identity is in two splits. Needs --count.",
 )
-@click.option("--seeds", metavar="A:B", help="Draw the identities A to B-1 in place of a split.")
+@click.option(
+    "--seeds", metavar="A:B", help="Draw the identities A to B-1, in place of --count and --split."
+)
 @click.option(
     "--size",
-    type=int,
+    type=click.IntRange(32, 1024),
     default=64,
     show_default=True,
-    help="Width and height in pixels, a power of two of 32 or more.",
+    help="Width and height in pixels, a power of two.",
 )
 @click.option(
     "--unsup3d-layout", is_flag=True, help="Also write the 8-bit files that Unsup3d's loaders read."

@@ -10,10 +10,12 @@ import click
 
 from gan2shape.cli import train_parts as parts
 from gan2shape.cli.options import (
+    CATEGORY_NEEDED,
     DEVICE,
+    GAN_FORMS,
     IMAGES,
     LPIPS,
-    MASKS,
+    NETWORKS_FORMS,
     SEED,
     THREADS,
     directory,
@@ -57,32 +59,44 @@ class WholeOrPart(click.Group):
 
 @click.command("train")
 @IMAGES
-@click.option(
-    "--category",
-    required=True,
-    metavar="CATEGORY",
-    help="What the images show: cars, cats, churches, faces, heads, or a YAML file.",
+@CATEGORY_NEEDED
+@directory(
+    "Folder of the model. Training goes on in a folder with an unfinished model.", metavar="MODEL"
 )
-@directory("Model to make; the folder of one that is not finished goes on.", metavar="MODEL")
 @click.option(
     "--size",
     type=click.IntRange(32, 1024),
     help="Width and height in pixels, a power of two. [default: the category's]",
 )
-@click.option("--gan", metavar="FILE", help="A GAN of such images, in place of training one.")
+@click.option(
+    "--gan",
+    metavar="WEIGHTS",
+    help=f"Use this StyleGAN2 of the category and train none: {GAN_FORMS}.",
+)
 @click.option(
     "--priors",
     metavar="PRIORS",
-    help="Priors that 'gan2shape train priors' wrote, in place of measuring them.",
+    help="Use these priors and measure none: a file that 'gan2shape train priors' wrote, or the "
+    "name or folder of a model.",
 )
 @click.option(
     "--networks",
-    metavar="FILE",
-    help="Jointly trained networks, in place of training some.",
+    metavar="NETWORKS",
+    help=f"Use these networks and leave out the joint training: {NETWORKS_FORMS}.",
 )
 @LPIPS
-@MASKS
-@setting("gan.images=400000 or networks.optimization.batch=8", "a setting of a part")
+@click.option(
+    "--masks",
+    metavar="DIR",
+    help="Object masks, by the images' names, for the priors and the joint training. The GAN and "
+    "finetuning take no mask files.",
+)
+@setting(
+    "gan.images=400000 or networks.optimization.batch=8",
+    "a setting of a part",
+    " priors.limit and networks.limit are the numbers of images, priors.rounds is the largest "
+    "number of rounds.",
+)
 @SEED
 @DEVICE
 @THREADS
@@ -135,7 +149,8 @@ def train() -> None:
     trained jointly with the GAN, and their finetuning. Give the same command again to go on after
     an interruption; a part that is done is skipped. The model is then used like a packaged one.
 
-    'gan2shape train PART --help' tells of a part. Write ./gan for a folder with the name of a part.
+    'gan2shape train PART --help' describes a part. Write ./gan for a folder that is named like a
+    part.
 
     \b
     Examples:

@@ -9,12 +9,15 @@ import click
 
 from gan2shape.cli.options import (
     CATEGORY,
+    CATEGORY_NEEDED,
     DEVICE,
+    GAN_FORMS,
     IMAGES,
     LIMIT,
     LPIPS,
     MASKS,
     MODEL,
+    NETWORKS_FORMS,
     PRIORS,
     THREADS,
     WORK,
@@ -31,31 +34,22 @@ from gan2shape.cli.terminal import stopping, terminal
 
 _RUN = "gan2shape.schemas.settings.RunConfig"
 _TRAINING = "gan2shape.schemas.network_training"
-_OUT = directory("Training directory. One that holds this training goes on with it.")
+_OUT = directory("Training directory. A training that it holds goes on.")
 _LATENTS = click.option(
     "--latents", metavar="PATH", help="Latents in W, as 'gan2shape reconstruct' takes them."
 )
-_GAN = click.option(
-    "--gan",
-    metavar="FILE",
-    help="StyleGAN2 weights of the images' category: a .pt or .safetensors file, or a model.",
-)
+_GAN_HELP = f"StyleGAN2 weights of the images' category: {GAN_FORMS}."
+_RECIPE = "Recipe: {0}, or a YAML file with another one. [default: {0}]"
+_MASK = {"mask": "the category's"}
 _START = click.option(
-    "--networks",
-    metavar="FILE",
-    help="Networks to go on from: a file that a part of 'gan2shape train' wrote.",
+    "--networks", metavar="NETWORKS", help=f"Networks to start from: {NETWORKS_FORMS}."
 )
-_LIKENESS = click.option(
-    "--gan",
-    metavar="FILE",
-    help="Compare images by the features of this GAN's discriminator. Without it and without "
-    "--lpips the perceptual loss is left out.",
-)
+_LIKENESS = "Compare images by the features of this GAN's discriminator: " + GAN_FORMS + ". {}"
 _EVERY = [
     click.option(
         "--validation",
         metavar="FOLDER",
-        help="Data set with true depth; the log then has SIDE and MAD of its first 64 images.",
+        help="Data set with true depth. The log then has SIDE and MAD of its first 64 images.",
     ),
     DEVICE,
     THREADS,
@@ -66,7 +60,7 @@ _EVERY = [
         default=20_000,
         show_default=True,
         metavar="N",
-        help="Images from one sheet of pictures, validation and checkpoint to the next.",
+        help="Write pictures and a checkpoint, and validate, after every N images.",
     ),
 ]
 
@@ -77,7 +71,7 @@ _EVERY = [
 @click.option(
     "--init",
     metavar="WEIGHTS",
-    help="Begin with these weights and their sizes: a file, or the name or folder of a model.",
+    help=f"Start from these weights, with their sizes: {GAN_FORMS}.",
 )
 @DEVICE
 @THREADS
@@ -87,18 +81,19 @@ _EVERY = [
     default=10_000,
     show_default=True,
     metavar="N",
-    help="Images from one sample grid, quality figure and checkpoint to the next.",
+    help="Write samples and a checkpoint, and measure the quality, after every N images.",
 )
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(0, 1440, min_open=True),
     default=5.0,
     show_default=True,
-    help="Longest time from one checkpoint to the next.",
+    metavar="MINUTES",
+    help="Longest time between two checkpoints, in minutes.",
 )
 @file_option(
     "--inception",
-    "Inception weights (TorchScript, inception-2015-12-05.pt of the StyleGAN2-ADA code); the log "
+    "Inception weights (TorchScript, inception-2015-12-05.pt of the StyleGAN2-ADA code). The log "
     "then has the FID too.",
 )
 @setting("augment.rotation_degrees=0")
@@ -117,10 +112,10 @@ def gan(
 ) -> None:
     """Train a StyleGAN2 on images, or go on training.
 
-    Give the same command again to go on after an interruption, with a larger --images to go on
-    after the end. DIR/gan.safetensors is always the last checkpoint, DIR/samples shows how far it
-    is, DIR/log.jsonl has the figures. With --init the defaults of the sizes are those of the
-    weights.
+    Give the same command again to go on after an interruption. Give a larger --images to go on
+    after the end. DIR/gan.safetensors has the weights of the last checkpoint, DIR/samples has
+    samples, and DIR/log.jsonl has the figures. With --init the sizes of the networks are those of
+    the weights unless you give others.
 
     \b
     Examples:
@@ -152,9 +147,9 @@ def gan(
 
 @click.command(cls=FieldsCommand)
 @IMAGES
-@_GAN
-@CATEGORY
-@click.option("--recipe", default="priors", metavar="RECIPE", help=WORK.format("priors", "priors"))
+@click.option("--gan", required=True, metavar="WEIGHTS", help=_GAN_HELP)
+@CATEGORY_NEEDED
+@click.option("--recipe", default="priors", metavar="RECIPE", help=_RECIPE.format("priors"))
 @_OUT
 @setting("camera.size=128")
 @MASKS
@@ -165,15 +160,15 @@ def gan(
     type=click.IntRange(1, 1000),
     default=6,
     show_default=True,
-    help="At most so many rounds; fewer when the Gaussians are stable before.",
+    help="Largest number of rounds. The command stops earlier when the Gaussians are stable.",
 )
 @DEVICE
 @THREADS
-@fields_of(_RUN, "mask", "precision", "seed", default="the recipe's")
+@fields_of(_RUN, "mask", "precision", "seed", defaults=_MASK)
 def priors(
     source: str,
-    gan: str | None,
-    category: str | None,
+    gan: str,
+    category: str,
     recipe: str,
     out: Path,
     settings: tuple[str, ...],
@@ -187,8 +182,8 @@ def priors(
 ) -> None:
     """Measure the spread of views and lights, from images alone.
 
-    Writes DIR/priors.yaml, which --priors of other commands takes, and DIR/priors.html, a picture
-    of the distributions. Give the same command again to go on after an interruption.
+    The result is DIR/priors.yaml, for --priors of other commands. DIR/priors.html shows the
+    distributions. Give the same command again to go on after an interruption.
 
     \b
     Example:
@@ -219,7 +214,7 @@ def priors(
 @click.command(cls=FieldsCommand)
 @IMAGES
 @MODEL
-@_GAN
+@click.option("--gan", metavar="WEIGHTS", help=f"{_GAN_HELP} [default: the model's]")
 @CATEGORY
 @click.option(
     "--recipe", default="joint", metavar="RECIPE", help=WORK.format("joint, paper-joint", "joint")
@@ -236,14 +231,14 @@ def priors(
 @click.option(
     "--processes",
     type=click.IntRange(1, 1024),
-    help="Processes that share the images and train in step. [default: one per GPU, else 1]",
+    help="Number of processes that share the images. [default: one per GPU, else 1]",
 )
 @click.option(
     "--threads",
     type=click.IntRange(1, 4096),
     help="Compute threads of each process. [default: the cores divided by the processes]",
 )
-@fields_of(_RUN, "mask", "precision", "seed", default="the recipe's")
+@fields_of(_RUN, "mask", "precision", "seed", defaults=_MASK)
 def networks(
     source: str,
     model: str | None,
@@ -265,9 +260,9 @@ def networks(
 ) -> None:
     """Train one set of networks on all images, with the GAN.
 
-    Give the same command again to go on after an interruption. DIR/networks.safetensors is what
-    --networks of other commands takes; DIR/pictures shows how far it is, DIR/log.jsonl has the
-    figures.
+    Give the same command again to go on after an interruption. The result is
+    DIR/networks.safetensors, for --networks of other commands. DIR/pictures shows the progress, and
+    DIR/log.jsonl has the figures.
 
     \b
     Examples:
@@ -310,26 +305,32 @@ def networks(
 @MODEL
 @_START
 @CATEGORY
-@click.option(
-    "--recipe", default="finetune", metavar="RECIPE", help=WORK.format("finetune", "finetune")
-)
+@click.option("--recipe", default="finetune", metavar="RECIPE", help=_RECIPE.format("finetune"))
 @_OUT
 @click.option(
     "--teacher",
     "teachers",
     multiple=True,
-    metavar="FILE",
-    help="Networks that were trained in another way, as by 'gan2shape train unsup3d'. The mean of "
-    "their shapes and of those to begin with is learnt too. May be given several times.",
+    metavar="NETWORKS",
+    help="Networks that were trained in another way, such as with 'gan2shape train unsup3d'. "
+    "Finetuning then also learns the mean shape of the teachers and of the networks at the start. "
+    "May be given several times.",
 )
 @setting("optimization.depth_smoothness=0.1")
 @PRIORS
-@_LIKENESS
+@click.option(
+    "--gan",
+    metavar="WEIGHTS",
+    help=_LIKENESS.format(
+        "[default: the model's; without --model and --lpips there is no perceptual loss]"
+    ),
+)
 @LPIPS
 @with_options(*_EVERY)
 @fields_of(
     f"{_TRAINING}.FinetuneConfig",
-    *("images", "batch", "learning_rate", "decay", "mirror", "precision", "seed"),
+    *("mask", "images", "batch", "learning_rate", "decay", "mirror", "precision", "seed"),
+    defaults=_MASK,
 )
 def finetune(
     source: str,
@@ -343,12 +344,12 @@ def finetune(
     fields: dict[str, Any],
     **options: Any,
 ) -> None:
-    """Teach networks on many images, each alone.
+    """Train networks further, on many images.
 
-    The networks learn from images alone, without latents and projected samples, so that thousands
-    of images take little time. Views are learnt from renderings of what the networks make of them.
-    Give the same command again to go on after an interruption, with a larger --images to go on
-    after the end. DIR/networks.safetensors is what --networks of other commands takes.
+    Finetuning needs no latents and no projected samples, so that thousands of images take little
+    time. The networks learn views from renderings of their own shapes. Give the same command again
+    to go on after an interruption. Give a larger --images to go on after the end. The result is
+    DIR/networks.safetensors, for --networks of other commands.
 
     \b
     Examples:
@@ -361,6 +362,8 @@ def finetune(
     from gan2shape.jobs.weights.choice import choose
     from gan2shape.schemas.network_training import finetune_settings
 
+    # A category may ask for mask files, which finetuning refuses: --mask replaces that first.
+    mask = {"mask": fields.pop("mask")} if "mask" in fields else {}
     chosen = choose(
         model=model,
         gan=gan,
@@ -368,7 +371,7 @@ def finetune(
         recipe=recipe,
         networks=networks,
         priors=priors,
-        overrides=overrides_of(settings),
+        overrides=run_overrides(settings, mask, None),
         needs_gan=False,
     )
     weights: dict[str, Any] = {"networks": chosen.networks, "gan": chosen.gan or None}
@@ -384,12 +387,11 @@ def finetune(
 def supervised(
     source: str, settings: tuple[str, ...], fields: dict[str, Any], **options: Any
 ) -> None:
-    """Teach the depth network with true depth.
+    """Train networks with true depth.
 
     IMAGES is a data set: true depth in depth/ and object masks in mask/, beside image/. Give the
-    same command again to go on after an interruption, with a larger --images to go on after the
-    end.
-    DIR/networks.safetensors is what --networks of other commands takes.
+    same command again to go on after an interruption. Give a larger --images to go on after the
+    end. The result is DIR/networks.safetensors, for --networks of other commands.
 
     \b
     Examples:
@@ -404,7 +406,11 @@ def supervised(
 @IMAGES
 @_OUT
 @setting("ellipsoid.near=0.944")
-@_LIKENESS
+@click.option(
+    "--gan",
+    metavar="WEIGHTS",
+    help=_LIKENESS.format("Without --gan and --lpips there is no perceptual loss."),
+)
 @file_option(
     "--lpips", "Compare images by VGG16's features, as the paper does: VGG16-LPIPS weights."
 )
@@ -413,8 +419,8 @@ def supervised(
 def unsup3d(source: str, settings: tuple[str, ...], fields: dict[str, Any], **options: Any) -> None:
     """Train Unsup3d (Wu et al., CVPR 2020) on images alone.
 
-    Give the same command again to go on after an interruption, with a larger --images to go on
-    after the end. DIR/networks.safetensors is what --networks of other commands takes.
+    Give the same command again to go on after an interruption. Give a larger --images to go on
+    after the end. The result is DIR/networks.safetensors, for --networks of other commands.
 
     \b
     Examples:

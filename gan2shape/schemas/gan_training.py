@@ -43,7 +43,9 @@ class AugmentConfig(Settings):
         le=3,
         description="Standard deviation of the binary logarithm of the zoom.",
     )
-    rotation_degrees: float = Field(default=15.0, ge=0, le=180, description="Largest rotation.")
+    rotation_degrees: float = Field(
+        default=15.0, ge=0, le=180, description="Largest rotation, in degrees."
+    )
     brightness: float = Field(
         default=0.2, ge=0, le=2, description="Standard deviation of the added brightness."
     )
@@ -72,7 +74,7 @@ class GanTrainingConfig(Settings):
     )
     channels: tuple[Width, ...] = Field(
         default=(128, 128, 128, 64, 32),
-        description="Channels at 4, 8, ... pixels, of generator and discriminator.",
+        description="Channels of generator and discriminator at 4 pixels, at 8 pixels, and so on.",
     )
     style_dim: Width = Field(default=256, description="Numbers of a latent.")
     mapping_layers: Layers = Field(default=8, description="Layers of the mapping network.")
@@ -102,25 +104,27 @@ class GanTrainingConfig(Settings):
         default=0.05,
         ge=0,
         le=100,
-        description="Limit on that half-life, as a share of the images shown so far; 0 for none.",
+        description="Largest half-life of the averaged weights, as a share of the images shown so "
+        "far; 0 for no limit.",
     )
     ada_target: Share = Field(
         default=0.6,
-        description="How sure of real images the discriminator may be, E[sign D(x)], before images "
-        "are augmented more; 0 for no augmentation.",
+        description="Images are augmented more where the mean sign of the discriminator on real "
+        "images, E[sign D(x)], is above this; 0 for no augmentation.",
     )
     ada_images: Images = Field(
-        default=200_000, description="Images over which augmentation can go from never to always."
+        default=200_000,
+        description="Fewest images over which the probability of augmentation rises from 0 to 1.",
     )
     augment: AugmentConfig = AugmentConfig()
     shift: int = Field(
         default=0,
         ge=0,
         le=511,
-        description="Pixels by which the images themselves are shifted at random, so that the "
-        "generator learns to move the object; for images that are all aligned alike.",
+        description="Largest random shift of the real images, in pixels. The generator then learns "
+        "to move the object. Use it where all images are aligned.",
     )
-    mirror: bool = Field(default=False, description="Mirror half of the images themselves.")
+    mirror: bool = Field(default=False, description="Mirror half of the real images.")
     precision: Precision = Field(
         default="auto",
         description="Arithmetic of the networks; auto takes bfloat16 where the hardware "

@@ -78,7 +78,8 @@ class Unsup3dNetworkConfig(NetworkConfig):
 
     max_shift_z: ShiftSpread = Field(
         default=0.1,
-        description="Largest shift along the optical axis that the view network can tell.",
+        description="Largest shift along the optical axis that the view network can predict, in "
+        "scene units.",
     )
 
 

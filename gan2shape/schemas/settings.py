@@ -102,10 +102,12 @@ class LightPriorConfig(Settings):
 
     mean: tuple[Light, Light, Light, Light] | None = Field(
         default=None,
-        description="Mean ambient and diffuse light and direction x and y of a Gaussian.",
+        description="Mean of the Gaussian of lights: ambient, diffuse, and direction x and y.",
     )
     std: tuple[LightSpread, LightSpread, LightSpread, LightSpread] | None = Field(
-        default=None, description="Standard deviations of that Gaussian."
+        default=None,
+        description="Standard deviations of the Gaussian of lights: ambient, diffuse, and "
+        "direction x and y.",
     )
     x: LightRange = Field(default=(-0.9, 0.9), description="Range of the light's direction x.")
     y: LightRange = Field(default=(-0.3, 0.8), description="Range of the light's direction y.")
@@ -175,9 +177,12 @@ class EllipsoidShape(Settings):
 class EllipsoidConfig(EllipsoidShape):
     """The shape that the depth network starts from (step 0)."""
 
-    iterations: Count = Field(default=1000, description="Iterations that teach the ellipsoid.")
+    iterations: Count = Field(
+        default=1000,
+        description="Iterations of step 0, in which the depth network learns the ellipsoid.",
+    )
     learning_rate: LearningRate = Field(
-        default=1e-4, description="Learning rate of these iterations."
+        default=1e-4, description="Learning rate while the depth network learns the ellipsoid."
     )
 
 
@@ -189,14 +194,20 @@ class NetworkConfig(Settings):
         description="Channels of the first layers; none is the paper's max(4096 / size, 16).",
     )
     max_view_degrees: float = Field(
-        default=60.0, gt=0, le=180, description="Largest rotation that the view network can tell."
+        default=60.0,
+        gt=0,
+        le=180,
+        description="Largest rotation that the view network can predict, in degrees.",
     )
     max_shift: ShiftSpread = Field(
-        default=0.1, description="Largest shift across the image that the view network can tell."
+        default=0.1,
+        description="Largest shift across the image that the view network can predict, in scene "
+        "units.",
     )
     max_shift_z: ShiftSpread = Field(
         default=0.0,
-        description="Largest shift along the optical axis that the view network can tell.",
+        description="Largest shift along the optical axis that the view network can predict, in "
+        "scene units.",
     )
 
 
@@ -291,8 +302,8 @@ class OptimizationConfig(Settings):
     )
     calibrate_yaw: bool = Field(
         default=False,
-        description="Correct the yaw by that measurement too. Use it without symmetry, and only "
-        "from networks whose relief is about right.",
+        description="Let the turn calibration correct the yaw too. Use it without symmetry, and "
+        "only from networks whose relief is about right.",
     )
     symmetry_step1: When = Field(
         default="later_cycles",

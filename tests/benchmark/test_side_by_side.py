@@ -91,7 +91,8 @@ def test_one_whose_process_is_killed_ends_with_a_sentence(
 def test_one_that_diverges_ends_with_what_a_benchmark_can_change(
     heads: Path, tmp_path: Path
 ) -> None:
-    wild = tiny.RECIPE["supervised"] | {"learning_rate": 1e5, "images": 400}
-    wanted = trainings(plan(tmp_path, (1,), supervised=wild))
+    (training,) = trainings(plan(tmp_path, (1,)))
+    wild = training.config.model_copy(update={"learning_rate": 1e5, "images": 400})
+    wanted = [replace(training, config=wild)]
     with pytest.raises(UserError, match=f"{wanted[0].folder} diverged; leave out .* --rows"):
         train_all(wanted, heads, tmp_path / "cache", tiny.CPU, lambda *words: None, print)

@@ -153,6 +153,7 @@ def test_gan_training_has_ranges_too() -> None:
         ({"augment": {"scale": float("nan")}}, "augment.scale must be a finite number"),
         ({"channels": [0] * 5}, "channels.0 must be greater than or equal to 1"),
         ({"size": 10**20}, "size must be less than or equal to 1024"),
+        ({"learning_rate": 11}, "learning_rate must be less than or equal to 10"),
         ({"learning_rat": 1}, "learning_rat: .* the nearest is 'learning_rate'"),
     ):
         with pytest.raises(ConfigError, match=message):

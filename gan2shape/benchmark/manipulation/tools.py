@@ -134,8 +134,8 @@ def load_tools(
     encoder, config = pretrained.offset_encoder(), run.record.config
     if encoder is None or pretrained.latent is None:
         raise NetworksError(
-            f"The networks {networks} have no offset encoder; give some that 'gan2shape pretrain' "
-            "trained."
+            f"The networks {networks} have no offset encoder; give networks that 'gan2shape train "
+            "networks' trained."
         )
     if pretrained.camera != config.camera or weights.generator.size != config.camera.size:
         raise NetworksError(

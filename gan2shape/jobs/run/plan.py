@@ -60,9 +60,14 @@ class RunPlan:
 
     def __str__(self) -> str:
         return (
-            f"{self.images} images in {self.shard_count} shards of up to {self.shard_size}, "
-            f"weights shared by up to {self.group_size} images"
+            f"{_count(self.images, 'image')} in {_count(self.shard_count, 'shard')} of up to "
+            f"{_count(self.shard_size, 'image')}, weights shared by up to "
+            f"{_count(self.group_size, 'image')}"
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def shard_of_row(row: int, shard_size: int) -> int:

@@ -30,10 +30,11 @@ from gan2shape.jobs.run.submit import Finished, submit
 from gan2shape.jobs.weights.files import file_digest
 from gan2shape.jobs.weights.lpips_file import load_lpips
 from gan2shape.jobs.weights.networks_file import load_networks
-from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.jobs.weights.stylegan2_file import check_gan_size, load_gan
 from gan2shape.pipeline.networks.trained import check_networks
 from gan2shape.pipeline.precision import has_native_bfloat16
 from gan2shape.schemas.errors import UserError
+from gan2shape.schemas.packaged import asset_names
 from gan2shape.schemas.settings import RunConfig
 
 PACKAGES = (
@@ -117,12 +118,7 @@ def prepare(request: Request, execution: Execution) -> tuple[store.Run, Scan]:
             "trained networks with --model or --networks, or another --recipe."
         )
     gan = load_gan(request.gan)
-    if gan.generator.size < config.camera.size:
-        raise UserError(
-            f"{request.gan} makes images of {gan.generator.size} pixels, but the settings are "
-            f"for {config.camera.size}; use '--set camera.size={gan.generator.size}' or another "
-            f"--category."
-        )
+    check_gan_size(gan, config.camera.size)
     lpips = None
     if request.lpips is not None:
         load_lpips(request.lpips)
@@ -323,8 +319,9 @@ def _client(
 
 
 def weights_path(weights: str) -> str:
-    """Packaged weights by their name, files by their absolute path."""
-    return str(Path(weights).resolve()) if Path(weights).is_file() else weights
+    """Packaged weights by their name, files and folders of models by their absolute path."""
+    packaged = weights.partition("/")[0] in asset_names() and not Path(weights).is_file()
+    return weights if packaged else str(Path(weights).resolve())
 
 
 def _versions() -> dict[str, str]:

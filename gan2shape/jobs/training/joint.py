@@ -24,7 +24,7 @@ from gan2shape.jobs.training.workdir import WorkDirectory, work_directory
 from gan2shape.jobs.weights.files import file_digest
 from gan2shape.jobs.weights.lpips_file import load_lpips
 from gan2shape.jobs.weights.networks_file import load_networks, networks_bytes
-from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.jobs.weights.stylegan2_file import check_gan_size, load_gan
 from gan2shape.pipeline.method.group import Group
 from gan2shape.pipeline.method.schedule import StepReport
 from gan2shape.pipeline.process_group import ProcessGroup
@@ -67,6 +67,7 @@ def train_joint(request: JointTraining, show: Show, note: Note) -> Path:
     right: paths, weights, settings that do not fit, a directory that holds another training.
     """
     gan = load_gan(request.gan)
+    check_gan_size(gan, request.config.camera.size)
     initial = None if request.networks is None else load_networks(request.networks)
     found = request.images.find(gan.generator.style_dim)
     processes = len(request.compute.devices)

@@ -31,7 +31,7 @@ from gan2shape.jobs.training.processes import Compute
 from gan2shape.jobs.training.step_states import StepStates
 from gan2shape.jobs.training.training_set import TrainingImages, TrainingSet, load_training_set
 from gan2shape.jobs.training.workdir import WorkDirectory, rounded, work_directory
-from gan2shape.jobs.weights.stylegan2_file import load_gan
+from gan2shape.jobs.weights.stylegan2_file import check_gan_size, load_gan
 from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.training.priors import Gaussians, Priors, estimate_priors
 from gan2shape.schemas.settings import RunConfig
@@ -61,6 +61,7 @@ def find_priors(request: PriorsEstimation, show: Show, note: Note) -> Path:
     """
     request.compute.prepare()
     gan = load_gan(request.gan)
+    check_gan_size(gan, request.config.camera.size)
     found = request.images.find(gan.generator.style_dim)
     fixed = found.fixed(gan, request.config)
     about = {"source": request.images.source, "gan": request.gan, "rounds": request.rounds}

@@ -37,15 +37,15 @@ def load_networks(name_or_path: str | Path) -> TrainedNetworks:
     if not path.is_file():
         known = ", ".join(asset_names(NETWORKS_FILE)) or "none"
         raise NetworksError(
-            f"There is no networks file {path}; give the path of one that 'gan2shape pretrain' "
-            f"wrote, or the name of packaged networks ({known})."
+            f"There is no networks file {path}; give a file that 'gan2shape train networks' wrote, "
+            f"or the name or folder of a model ({known})."
         )
     tensors, metadata = read_safetensors(path, "pretrained networks")
     about = _json(metadata.get("gan2shape", ""))
     if about.get("format") != FORMAT:
         raise NetworksError(
             f"{path} is not a networks file of this program (format {FORMAT!r}); give one that "
-            "'gan2shape pretrain' wrote."
+            "'gan2shape train networks' wrote."
         )
     try:
         camera = CameraConfig.model_validate(about["camera"])
@@ -76,7 +76,7 @@ def load_networks(name_or_path: str | Path) -> TrainedNetworks:
     except (KeyError, ValueError, TypeError) as error:
         raise NetworksError(
             f"{path} was written by another version of this program; make it again with "
-            "'gan2shape pretrain'."
+            "'gan2shape train networks'."
         ) from error
 
 

@@ -27,6 +27,7 @@ from gan2shape.jobs.weights.files import (
 from gan2shape.pipeline.stylegan2.discriminator import Discriminator
 from gan2shape.pipeline.stylegan2.gan import Gan
 from gan2shape.pipeline.stylegan2.generator import Generator
+from gan2shape.schemas.errors import UserError
 from gan2shape.schemas.packaged import GAN_FILE, asset_names, asset_path
 
 FORMAT = "gan2shape.stylegan2/1"
@@ -83,6 +84,15 @@ def load_gan(name_or_path: str | Path, *, require_discriminator: bool = True) ->
         source=str(name_or_path),
         latent_avg=None if latent_avg is None else latent_avg.float().reshape(-1).clone(),
     )
+
+
+def check_gan_size(gan: Gan, size: int) -> None:
+    """Raise `UserError` where the GAN's images have fewer pixels a side than `size`."""
+    if gan.generator.size < size:
+        raise UserError(
+            f"{gan.source} makes images of {gan.generator.size} pixels, but the settings are "
+            f"for {size}; use '--set camera.size={gan.generator.size}' or another --category."
+        )
 
 
 def save_gan(gan: Gan, path: str | Path, *, half: bool = False) -> None:

@@ -89,7 +89,7 @@ class TrainedNetworks:
         except RuntimeError as error:
             raise NetworksError(
                 f"{self.source} does not hold the networks that it says it does; make it again "
-                "with 'gan2shape pretrain'."
+                "with 'gan2shape train networks'."
             ) from error
         return module.eval()
 
@@ -99,7 +99,7 @@ def check_gan(pretrained: TrainedNetworks, gan: Gan) -> None:
     if pretrained.gan_sha256 not in (None, gan.sha256):
         raise NetworksError(
             f"The networks {pretrained.source} were trained with another GAN than {gan.source}; "
-            "give the one they know with --gan, or pretrain networks with this one."
+            "give that GAN with --gan, or train networks for this one ('gan2shape train networks')."
         )
 
 

@@ -29,7 +29,9 @@ def test_groups_do_not_depend_on_the_shard_size():
 
 def test_plans_print_well():
     plan = make_plan(9, 4, 2)
-    assert str(plan) == "9 images in 3 shards of up to 4, weights shared by up to 2 images"
+    assert str(plan) == "9 images in 3 shards of up to 4 images, weights shared by up to 2 images"
+    one = make_plan(1, 1, 1)
+    assert str(one) == "1 image in 1 shard of up to 1 image, weights shared by up to 1 image"
     assert str(plan.shard(0)) == "shard 0: rows 0..3 in groups of 2+2"
     with pytest.raises(IndexError):
         plan.shard(3)

@@ -45,7 +45,7 @@ def test_bad_images_are_rows_of_their_own(tmp_path):
 
 def test_images_that_the_optimisation_gives_up(tmp_path):
     """No projected samples vary as much as these settings want."""
-    run = make_run(tmp_path, 2, config=tiny.settings(optimization__collapse_ratio=1e9))
+    run = make_run(tmp_path, 2, config=tiny.settings(optimization__collapse_ratio=1.0))
     rows = do_all(run)
     assert [row["status"] for row in rows] == ["failed"] * 2
     assert all(row["error"] for row in rows)
@@ -60,9 +60,9 @@ def test_result_depends_on_the_group_and_not_on_shards_or_their_order(tmp_path):
     do_all(large)
     for spec in small.specs():
         np.testing.assert_array_equal(array(small, spec.name), array(large, spec.name))
-    other = make_run(tmp_path / "c", 4, config=tiny.settings(seed=1))
+    other = make_run(tmp_path / "c", 2, config=tiny.settings(seed=1))
     do_all(other)
-    assert (array(other, "depth") != array(small, "depth")).any()
+    assert (array(other, "depth") != array(small, "depth")[:2]).any()
 
 
 def test_a_damaged_or_foreign_checkpoint_is_ignored(tmp_path):

@@ -23,6 +23,7 @@ from gan2shape.jobs.run.start import (
     execute,
     resolved,
     spread_shards,
+    weights_path,
 )
 from gan2shape.pipeline.precision import has_native_bfloat16
 from tests.jobs import tiny
@@ -41,7 +42,7 @@ def kill_in_mid_shard(run: store.Run, shard: int, killed: list[int]) -> None:
 
 
 def test_a_worker_killed_in_mid_shard_and_a_corrupt_image(tmp_path: Path) -> None:
-    config = tiny.settings(optimization__cycles=[{"step1": 1, "step2": 2, "step3": 8}])
+    config = tiny.settings(optimization__cycles=[{"step1": 1, "step2": 2, "step3": 4}])
     whole = make_run(tmp_path / "whole", 3, config=config)
     run_shard(whole.path, 0, "cpu")
     run = make_run(tmp_path, 3, config=config)
@@ -93,3 +94,18 @@ def test_planning_settles_what_auto_means(tmp_path: Path) -> None:
     assert found.renderer == "numba"
     chosen = tiny.settings(precision="bfloat16", renderer="pytorch3d")
     assert resolved(chosen, Execution("cpu")) == chosen
+
+
+def test_weights_are_recorded_so_that_another_folder_can_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models' folders and files by absolute paths, packaged weights by their names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "heads64"):
+        Path(name).mkdir()
+    Path("gan.pt").touch()
+    assert [weights_path(name) for name in ("mine", "mine/", "gan.pt")] == [
+        str(tmp_path / name) for name in ("mine", "mine", "gan.pt")
+    ]
+    for name in ("heads64", "heads64/joint.safetensors"):
+        assert weights_path(name) == name

@@ -190,8 +190,18 @@ def test_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    arguments = ["priors", str(heads), "--gan", "heads64", "--out", str(tmp_path / "out")]
-    arguments += ["--rounds", "1", "--threads", "1", "--device", "cpu", *flags]
+    arguments = ["train", "priors", str(heads), "--gan", "heads64", "--category", "heads"]
+    arguments += [
+        "--out",
+        str(tmp_path / "out"),
+        "--rounds",
+        "1",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        *flags,
+    ]
     monkeypatch.setattr(sys, "argv", ["gan2shape", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -108,7 +108,7 @@ def _as_file(**about: Any) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no networks file .*'gan2shape pretrain'.*packaged networks"),
+        (None, "no networks file .*'gan2shape train networks'.*heads64"),
         (b"nothing of the kind", "not a readable safetensors file of pretrained networks"),
         (save({"a": torch.zeros(1)}), "not a networks file of this program"),
         (save({"a": torch.zeros(1)}, metadata={"gan2shape": "["}), "not a networks file"),
