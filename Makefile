@@ -78,8 +78,8 @@ $(ASSETS_OUT)/.networks: $(ASSETS_OUT)/.finetuned $(ASSETS_OUT)/.unsup3d
 		--images 24000 --out $(ASSETS_OUT)/networks
 	@touch $@
 
-# A process for each core, each with one thread.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+# A process for each core, each with one thread; tests of one file share what they set up.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test: $(DEV)
 	$(TEST) -m "not slow" $(PYTEST_ARGS)
