@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,6 +40,18 @@ def stopping(sentence: str) -> Iterator[None]:
         sys.exit(INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def print_result(work: Callable[[Any, Any, Any], Any], request: Any, sentence: str) -> None:
+    """Do `work` with progress on the terminal and print the path that it returns.
+
+    `sentence` says how to go on when it is stopped.
+    """
+    from gan2shape.jobs.progress import terminal_display
+
+    with stopping(sentence), terminal_display(terminal()) as display:
+        path = work(request, display.show, display.note)
+    click.echo(str(path))
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

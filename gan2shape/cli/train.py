@@ -22,7 +22,7 @@ from gan2shape.cli.options import (
     overrides_of,
     setting,
 )
-from gan2shape.cli.terminal import stopping, terminal
+from gan2shape.cli.terminal import print_result
 from gan2shape.schemas.errors import UserError, nearest
 
 PARTS = ("gan", "priors", "networks", "finetune")
@@ -117,7 +117,6 @@ def whole(
 ) -> None:
     """Make a model from images alone, or train one part of it."""
     changes = budgets(settings)
-    from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.training.model import ModelTraining, train_model
 
     request = ModelTraining(
@@ -136,9 +135,7 @@ def whole(
         seed=seed,
     )
     sentence = f"stopped; what is done is kept in {out}; the same command goes on"
-    with stopping(sentence), terminal_display(terminal()) as display:
-        path = train_model(request, display.show, display.note)
-    click.echo(str(path))
+    print_result(train_model, request, sentence)
 
 
 @click.group(cls=WholeOrPart)

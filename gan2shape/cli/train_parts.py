@@ -30,7 +30,7 @@ from gan2shape.cli.options import (
     setting,
     with_options,
 )
-from gan2shape.cli.terminal import stopping, terminal
+from gan2shape.cli.terminal import print_result
 
 _RUN = "gan2shape.schemas.settings.RunConfig"
 _TRAINING = "gan2shape.schemas.network_training"
@@ -122,7 +122,6 @@ def gan(
       gan2shape train gan photos/ --size 64 --out my-gan
       gan2shape train gan heads/ --init heads64 --images 50000 --ema-half-life 4000 --out finer
     """
-    from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.training.gan import GanTraining, architecture, train_gan
     from gan2shape.jobs.training.loop import Intervals
     from gan2shape.jobs.training.processes import plan_compute
@@ -140,9 +139,7 @@ def gan(
         compute=plan_compute(device, 1, threads),
     )
     sentence = f"stopped; a checkpoint is in {out}; the same command goes on"
-    with stopping(sentence), terminal_display(terminal()) as display:
-        path = train_gan(request, display.show, display.note)
-    click.echo(str(path))
+    print_result(train_gan, request, sentence)
 
 
 @click.command(cls=FieldsCommand)
@@ -189,7 +186,6 @@ def priors(
     Example:
       gan2shape train priors photos/ --gan my-gan/gan.safetensors --category faces --out my-priors
     """
-    from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.training.priors import PriorsEstimation, find_priors
     from gan2shape.jobs.training.processes import plan_compute
     from gan2shape.jobs.training.training_set import TrainingImages
@@ -206,9 +202,7 @@ def priors(
         compute=plan_compute(device, 1, threads),
     )
     sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
-    with stopping(sentence), terminal_display(terminal()) as display:
-        path = find_priors(request, display.show, display.note)
-    click.echo(str(path))
+    print_result(find_priors, request, sentence)
 
 
 @click.command(cls=FieldsCommand)
@@ -270,7 +264,6 @@ def networks(
           --priors my-priors/priors.yaml --out my-networks
       gan2shape train networks heads/ --model heads64 --out networks
     """
-    from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.training.joint import JointTraining, train_joint
     from gan2shape.jobs.training.processes import plan_compute
     from gan2shape.jobs.training.training_set import TrainingImages
@@ -295,9 +288,7 @@ def networks(
         compute=plan_compute(device, processes, threads),
     )
     sentence = f"stopped; finished steps are kept in {out}; the same command goes on"
-    with stopping(sentence), terminal_display(terminal()) as display:
-        path = train_joint(request, display.show, display.note)
-    click.echo(str(path))
+    print_result(train_joint, request, sentence)
 
 
 @click.command(cls=FieldsCommand)
@@ -449,7 +440,6 @@ def _train(
     **weights: Any,
 ) -> None:
     """Train networks on single images; `weights` are fields of `NetworkTraining`."""
-    from gan2shape.jobs.progress import terminal_display
     from gan2shape.jobs.training.loop import Intervals
     from gan2shape.jobs.training.networks import (
         NetworkTraining,
@@ -470,6 +460,4 @@ def _train(
         **weights,
     )
     sentence = f"stopped; a checkpoint is in {out}; the same command goes on"
-    with stopping(sentence), terminal_display(terminal()) as display:
-        path = train_networks(request, display.show, display.note)
-    click.echo(str(path))
+    print_result(train_networks, request, sentence)
